@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 
@@ -21,3 +22,23 @@ def undoing(undo: Callable[..., Any], *arguments: Any) -> Iterator[None]:
             undo(*arguments)
     finally:
         undo(*arguments)
+
+
+@contextmanager
+def staying_here() -> Iterator[None]:
+    """Around code of a user that may change the working directory: a relative path means afterwards what it meant."""
+    try:
+        here = os.open(".", os.O_RDONLY)
+    except OSError:  # a folder that may not be read
+        yield
+        return
+    try:
+        with undoing(_return_to, here):
+            yield
+    finally:
+        os.close(here)
+
+
+def _return_to(here: int) -> None:
+    with suppress(OSError):
+        os.fchdir(here)

@@ -135,15 +135,15 @@ def _apply_stencil(
     grid = np.array(points, dtype=float)[:, None]
     c = np.array(coefficients(points))[:, None]
 
-    def look(factor: int, asked: Array) -> tuple[Array, Array]:
+    def slopes_at(factor: int, asked: Array) -> tuple[Array, Array]:
         """Slopes, and the second differences of three points, with step factor · h; 0 where not asked for."""
         unit = measure_step(at, factor * h)
         changes = line(np.where(asked, measure_step(at, grid * unit), 0.0)) - base
         return np.sum(c * changes, axis=0) / unit, np.abs(changes.sum(axis=0)) / factor**2
 
-    value, bend = look(1, np.ones(at.shape, bool))
+    value, bend = slopes_at(1, np.ones(at.shape, bool))
     measured = _sample(at.size, all_of_them=points != (-1, 0, 1) or step is not None or share > SHORT)
-    wide, wide_bend = look(2, measured)
+    wide, wide_bend = slopes_at(2, measured)
     change = np.abs(wide - value)
     if not measured.all():
         alike = np.abs(wide_bend - bend) <= ALIKE * wide_bend + BLIND * noise
@@ -156,7 +156,7 @@ def _apply_stencil(
         worst = np.max(change / h**2, where=measured & usual, initial=0.0)
         more = ~measured if few else ~measured & ~usual
         if more.any():
-            change = np.where(more, np.abs(look(2, more)[0] - value), change)
+            change = np.where(more, np.abs(slopes_at(2, more)[0] - value), change)
         measured |= more
         change = np.where(measured, change, BEYOND * worst * h**2)
     truncation = SAFETY * change / (2**order - 1)

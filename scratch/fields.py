@@ -24,12 +24,12 @@ T = TypeVar("T")
 
 
 def is_integer(value: object) -> bool:
-    """True for integers, NumPy's included, and not for booleans."""
+    """Whether `value` is an integer, NumPy's included, and no boolean."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def is_real(value: object) -> bool:
-    """True for finite real numbers, not for booleans."""
+    """Whether `value` is a finite real number, and no boolean."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -52,7 +52,7 @@ class Domain:
 
 @dataclass(frozen=True)
 class AtLeast(Domain):
-    """Numbers of at least `low`."""
+    """Numbers of at least `low`; examples are drawn from `small`, (lowest, highest)."""
 
     low: float
     small: tuple[float, float] | None = None
@@ -67,7 +67,7 @@ class AtLeast(Domain):
 
 @dataclass(frozen=True)
 class Above(Domain):
-    """Numbers greater than `low`."""
+    """Numbers greater than `low`; examples are drawn from `small`, (lowest, highest)."""
 
     low: float
     small: tuple[float, float] | None = None
@@ -82,7 +82,10 @@ class Above(Domain):
 
 @dataclass(frozen=True)
 class Between(Domain):
-    """Numbers from `low` to `high`; `open_low` and `open_high` exclude the ends."""
+    """Numbers from `low` to `high`; `open_low` and `open_high` exclude the ends.
+
+    Examples are drawn from `small`, (lowest, highest).
+    """
 
     low: float
     high: float
@@ -119,7 +122,10 @@ class Real(Domain):
 
 @dataclass(frozen=True)
 class Integers(Domain):
-    """A tuple of `length` integers (None: of any number), each at least `low`; an integer means `length` equal ones."""
+    """A tuple of `length` integers (None: of any number), each at least `low`; an integer means `length` equal ones.
+
+    Without a `length` there are at least `shortest`. Examples are drawn from `small`, (lowest, highest).
+    """
 
     length: int | None = None
     low: int = 1
@@ -160,7 +166,7 @@ def _is_plain(hint: Any, value: Any) -> bool:
 
 
 def list_alternatives(hint: Any) -> Iterator[tuple[Any, tuple[Domain, ...]]]:
-    """The members of a (possibly annotated) union: pairs of a type and its domains."""
+    """The members of an annotation `hint`, a (possibly annotated) union: pairs of a type and its domains."""
     if get_origin(hint) is typing.Annotated:
         inner, *metadata = get_args(hint)
         for plain, domains in list_alternatives(inner):
@@ -188,7 +194,7 @@ def _is_member(hint: Any, domains: tuple[Domain, ...], value: Any) -> bool:
 
 
 def describe_rule(hint: Any) -> str:
-    """The rule of an annotation, in words that follow the name of a field."""
+    """The rule of an annotation `hint`, in words that follow the name of a field."""
     parts: list[str] = []
     for plain, domains in list_alternatives(hint):
         if domains and plain is not type(None):
@@ -208,7 +214,7 @@ def describe_rule(hint: Any) -> str:
 
 
 def check_value(owner: str, name: str, hint: Any, value: Any) -> Any:
-    """The canonical form of `value` for the field `name` of `owner`.
+    """The canonical form of `value` for the field `name` of `owner`, whose annotation is `hint`.
 
     Raises: ValueError where the value is not legal, with the rule and the value.
     """

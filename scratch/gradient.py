@@ -33,9 +33,10 @@ AT_ONCE = 2**22
 class Nudges:
     """The losses of an objective around one point: with one entry nudged, or with all weights moved along a direction.
 
-    `executor` runs the blocks: any concurrent.futures.Executor, or None for one thread on each core. `progress(done,
-    total, name)` is called as nudges are done. `plain` makes one whole forward pass for each nudge: the reference that
-    propagation is tested against. The other arguments are those of `Objective.__call__`.
+    `weights`, `x` and `y` are as `Objective` takes them. `executor` runs the blocks: any concurrent.futures.Executor,
+    or None for one thread on each core. `progress(done, total, name)` is called as nudges are done. `plain` makes one
+    whole forward pass for each nudge: the reference that propagation is tested against. `point` are the options of
+    `BasePoint`: sample_weight, training, draws, masks.
     """
 
     def __init__(
@@ -45,17 +46,12 @@ class Nudges:
         x: Any,
         y: Any,
         *,
-        sample_weight: Any = None,
-        training: bool = False,
-        draws: Mapping[str, Mapping[str, Array]] | None = None,
-        masks: Mapping[str, Array] | None = None,
         executor: Executor | None = None,
         progress: Progress | None = None,
         plain: bool = False,
+        **point: Any,
     ) -> None:
-        self.point = BasePoint(
-            objective, weights, x, y, sample_weight=sample_weight, training=training, draws=draws, masks=masks
-        )
+        self.point = BasePoint(objective, weights, x, y, **point)
         self.executor, self.progress, self.plain = executor, progress, plain
 
     @property

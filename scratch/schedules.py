@@ -104,7 +104,7 @@ class PiecewiseConstantDecay(Schedule):
         """One value more than boundaries."""
         if len(self.values) != len(self.boundaries) + 1:
             raise ValueError(
-                f"`values` must be one more than `boundaries`. Received: {len(self.values)} values and "
+                f"`values` must have one element more than `boundaries`. Received: {len(self.values)} values and "
                 f"{len(self.boundaries)} boundaries. Add or drop values."
             )
 

@@ -146,28 +146,17 @@ def train_step(
     x: Any,
     y: Any,
     *,
-    loss: Any,
     optimizer: Optimizer,
     state: State,
-    scheme: Scheme | None = None,
-    sample_weight: Any = None,
     training: bool = True,
     draws: Any = None,
-    executor: Any = None,
+    **options: Any,
 ) -> tuple[dict[str, Array], State]:
-    """One step: numeric gradient, optimizer, constraints, moving averages. Returns the new weights and state."""
-    estimates = numeric_gradient(
-        model,
-        weights,
-        x,
-        y,
-        loss=loss,
-        scheme=scheme,
-        sample_weight=sample_weight,
-        training=training,
-        draws=draws,
-        executor=executor,
-    )
+    """One step: numeric gradient, optimizer, constraints, moving averages. Returns the new weights and state.
+
+    `options` are those of `numeric_gradient`: loss, scheme, sample_weight, executor, …
+    """
+    estimates = numeric_gradient(model, weights, x, y, training=training, draws=draws, **options)
     gradients = {name: estimates[name].value for name in model.trainable}
     return apply_step(model, weights, gradients, x, optimizer=optimizer, state=state, training=training, draws=draws)
 

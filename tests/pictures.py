@@ -1,4 +1,4 @@
-"""The pictures of the README, made again from real runs: `python tests/pictures.py` writes .github/images/.
+"""The pictures of the README, made again from real runs: `python tests/pictures.py [FOLDER]` writes .github/images/.
 
 lesson.png    the page that `gradtwin lesson recipe1` writes, as headless Chromium shows it (Debian's package chromium)
 failure.svg   what `gradtwin check` prints of a model with a wrong backward pass, recorded by rich
@@ -17,13 +17,12 @@ import zlib
 from pathlib import Path
 from unittest import mock
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from keras_ref.frontends import cli
+from keras_ref.frontends import cli, running
+from keras_ref.reports.terminal import ProgressLines
 
 IMAGES = Path(__file__).parents[1] / ".github" / "images"
 #: columns of the terminal in the picture
@@ -76,6 +75,16 @@ def run(*arguments: str) -> int:
     return 0
 
 
+def recording(console: Console) -> contextlib.AbstractContextManager:
+    """While the block runs, commands print on a console that records: without a bar, and in this process."""
+    return mock.patch.multiple(
+        running,
+        make_console=lambda: console,
+        show_progress=lambda _: ProgressLines(),
+        can_watch=lambda: False,
+    )
+
+
 def failure(folder: Path) -> str:
     """The SVG of a terminal in which the command fails."""
     (folder / "models.py").write_text(FACTORY)
@@ -83,8 +92,7 @@ def failure(folder: Path) -> str:
     with (
         contextlib.chdir(folder),
         mock.patch.object(sys, "path", [str(folder), *sys.path]),
-        mock.patch.object(cli, "make_console", return_value=recorded),
-        mock.patch.object(cli, "show_progress", return_value=contextlib.nullcontext()),
+        recording(recorded),
     ):
         status = run(*COMMAND)
     assert status == 1, "the model of the picture must fail its check"
@@ -97,13 +105,13 @@ def failure(folder: Path) -> str:
     return re.sub(r"@font-face\s*{.*?}\s*", "", svg, flags=re.DOTALL)
 
 
-def lesson(folder: Path) -> None:
-    """The screenshot of the lesson."""
+def lesson(folder: Path) -> bytes:
+    """The screenshot of the lesson: its part "One epoch"."""
     assert run("lesson", "recipe1", "-o", str(folder / "lesson.html")) == 0
-    photograph(folder / "lesson.html", LESSON_WINDOW)
+    return photograph(folder / "lesson.html", LESSON_WINDOW, part="#step")
 
 
-def summary(folder: Path) -> None:
+def summary(folder: Path) -> bytes:
     """The screenshot of a step's summary."""
     from markdown_it import MarkdownIt
 
@@ -123,11 +131,11 @@ def summary(folder: Path) -> None:
     body = MarkdownIt("commonmark").enable("table").render(markdown)
     page = folder / "summary.html"
     page.write_text(f"<!doctype html><meta charset=utf-8><style>{STYLE}</style>{body}", encoding="utf-8")
-    photograph(page, SUMMARY_WINDOW)
+    return photograph(page, SUMMARY_WINDOW)
 
 
-def photograph(page: Path, window: tuple[int, int]) -> None:
-    """Write the picture of a page, named as it is, with few colours so that it is small."""
+def photograph(page: Path, window: tuple[int, int], *, part: str = "") -> bytes:
+    """The picture of a page, or of the part of it that a link names, as a PNG of few colours, so that it is small."""
     import tensorflow as tf
 
     shot, (width, height) = page.with_suffix(".png"), window
@@ -142,7 +150,7 @@ def photograph(page: Path, window: tuple[int, int]) -> None:
             f"--window-size={width},{height}",
             "--virtual-time-budget=8000",
             f"--screenshot={shot}",
-            page.as_uri(),
+            page.as_uri() + part,
         ],
         check=True,
         capture_output=True,
@@ -152,7 +160,7 @@ def photograph(page: Path, window: tuple[int, int]) -> None:
     palette = colours[np.argsort(-counts)[:COLOURS]]
     distances = np.square(colours[:, None].astype(float) - palette).sum(axis=-1)
     indices = distances.argmin(axis=1)[where].reshape(pixels.shape[:2])
-    (IMAGES / shot.name).write_bytes(indexed_png(indices.astype(np.uint8), palette))
+    return indexed_png(indices.astype(np.uint8), palette)
 
 
 def indexed_png(indices: np.ndarray, palette: np.ndarray) -> bytes:
@@ -175,16 +183,16 @@ def indexed_png(indices: np.ndarray, palette: np.ndarray) -> bytes:
     )
 
 
-def main() -> None:
-    """Write the pictures."""
-    IMAGES.mkdir(parents=True, exist_ok=True)
+def main(images: Path = IMAGES) -> None:
+    """Write the pictures into a folder."""
+    images.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
-        (IMAGES / "failure.svg").write_text(failure(Path(name)), encoding="utf-8")
-        lesson(Path(name))
-        summary(Path(name))
-    for picture in sorted(IMAGES.iterdir()):
+        (images / "failure.svg").write_text(failure(Path(name)), encoding="utf-8")
+        (images / "lesson.png").write_bytes(lesson(Path(name)))
+        (images / "summary.png").write_bytes(summary(Path(name)))
+    for picture in sorted(images.iterdir()):
         print(f"{picture.stat().st_size / 1e3:6.0f} kB  {picture}")
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(Path, sys.argv[1:]))

@@ -118,7 +118,7 @@ CASES = {
         ("check", "fronts_broken:build"),
         (
             "A target's module must import. Received: fronts_broken, which raised SyntaxError: '(' was never closed "
-            "(fronts_broken.py, line 1). Mend the module."
+            "(fronts_broken.py, line 1). Correct the module."
         ),
     ),
 }

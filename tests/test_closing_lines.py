@@ -46,20 +46,21 @@ LINES = {
         "the optimizer applies the gradients that it is handed: look at what the train step makes of the gradient"
     ),
     ("nan", "forward", Reason.UNTAKEN_BRANCH): (
-        "the loss is finite and its gradient is not: keep the branch that is not taken away from where it has none"
+        "the loss is finite and its gradient is not: give the branch that is not taken an argument at which its "
+        "gradient is finite"
     ),
     ("nan", "forward", Reason.NO_SLOPE): (
         "the loss is finite and its gradient is not: look at the backward pass at this point"
     ),
     ("nan", "low-precision", Reason.NOT_FINITE_IN_PRECISION): (
         "the gradient is right in float64 and not finite in the precision of training: scale the loss, or let these "
-        "layers compute in more"
+        "layers compute in a higher precision"
     ),
     ("mode-dependent", "jit_compile", None): (
         "the gradient depends on how it is computed: look at what differs between eager execution, graph and XLA"
     ),
     ("nondeterministic", "forward", Reason.LOSS_NOT_REPEATABLE): (
-        "the loss is no function of its inputs: look for what draws, counts or remembers"
+        "the loss is no function of its inputs: look for random draws, counters and other state in it"
     ),
     ("inaccurate", "digits", Reason.FEW_DIGITS): (
         "the gradient is right to the scale of the loss and has lost most of its own digits: look at what cancels in "
@@ -69,7 +70,7 @@ LINES = {
         "nothing was shown to be wrong: the loss has no slope at this point; look at it, or check another point"
     ),
     ("undecided", "forward", Reason.BLUNT): (
-        "nothing was shown to be wrong, and not enough to be right: check another point"
+        "nothing was shown to be wrong, and too little to be right: check another point"
     ),
     ("undecided", "jit_compile", Reason.DOES_NOT_COMPILE): (
         "nothing was shown to be wrong: the subject does not run in this mode"

@@ -23,19 +23,21 @@ import scratch
 from keras_ref import errors, strategies
 from keras_ref.comparison.sources.oracles import Oracle
 from keras_ref.own_modules import registry
-from keras_ref.programs.program import Program
-from keras_ref.translation import exceptions
+from keras_ref.programs.program import Definition, Facts, Point, Program, Trace, Weight
+from keras_ref.translation import departures, exceptions
 from scratch import constraints, differences, fields, regularizers, schedules
 from scratch.arrays import Array
+from scratch.gradient import Nudges
 from scratch.layers.base import Layer
 from scratch.losses.base import Loss
 from scratch.optimizers.base import Optimizer
 
 DATA = tomllib.loads(Path(__file__).with_name("docstrings.toml").read_text(encoding="utf-8"))
 #: modules whose `__all__` is public, and what the documentation tells users to build on beside them
-FACES = (scratch, keras_ref, strategies, registry)
+FACES = (scratch, keras_ref, strategies, registry, departures)
 BASES = (
-    *(Layer, Loss, Optimizer, Program, Oracle, fields.Domain, differences.Scheme),
+    *(Layer, Loss, Optimizer, Oracle, fields.Domain, differences.Scheme, Nudges),
+    *(Program, Definition, Facts, Point, Trace, Weight),
     *(schedules.Schedule, regularizers.Regularizer, constraints.Constraint),
     *(exceptions.mirrors, exceptions.reflects),
 )
@@ -51,7 +53,9 @@ SOURCE = re.compile(r"Source:? +\S+")
 def list_public() -> dict[str, Any]:
     """{name: function or class} of all that is public, the methods and properties of public classes included."""
     named = {f"{face.__name__}.{name}": getattr(face, name) for face in FACES for name in face.__all__}
-    named |= {f"{base.__module__}.{base.__qualname__}": base for base in BASES}
+    own = (one for one in vars(fields).values() if getattr(one, "__module__", "") == fields.__name__)
+    domains = (one for one in own if callable(one) and not one.__name__.startswith("_"))
+    named |= {f"{one.__module__}.{one.__qualname__}": one for one in (*BASES, *domains)}
     return {
         name: found for top, public in named.items() if callable(public) for name, found in _list_parts(top, public)
     }

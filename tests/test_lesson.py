@@ -2,12 +2,15 @@
 show.
 """
 
+from pathlib import Path
+
 import nbformat
 import numpy as np
 import pytest
 from reference_network import Network, flat
 
 from keras_ref.lesson import cli
+from keras_ref.reports.files import write_unused
 from scratch.recipe import INPUTS, OUTPUTS, RECIPE_2, RECIPE_2_NOTE
 
 MODELS = """
@@ -251,5 +254,5 @@ def test_questions_that_cannot_be_asked(run, tmp_path, text, sentence):
 def test_a_second_lesson_keeps_the_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("lesson.html", "lesson-2.html", "lesson-3.html"):
-        assert cli._find_unused("lesson.html") == name
-        (tmp_path / name).touch()
+        assert write_unused("--output", cli.PAGE, name) == name
+        assert Path(name).read_text() == name

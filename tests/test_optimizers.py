@@ -228,7 +228,7 @@ REFUSALS = {
     ),
     "several": (
         lambda: MultiOptimizer(SGD(), {"a.*": SGD(), ".*b": SGD()}).optimizer_of("ab"),
-        "One pattern may match a path. Received: 2 for 'ab'. Narrow the patterns.",
+        "At most one pattern may match a path. Received: 2 for 'ab'. Narrow the patterns.",
     ),
     "gradients": (
         lambda: SGD().step({"w": np.ones(1)}, {"w": None}, SGD().init({"w": np.ones(1)})),

@@ -51,8 +51,7 @@ class Sharpness(Stepping):
 
 OWN = "the train step is the model's own"
 MEANT = (
-    "nothing was shown to be wrong in a backward pass or an optimizer: look at whether the train step means what it "
-    "does"
+    "nothing was shown to be wrong in a backward pass or an optimizer: check whether the train step is meant to do this"
 )
 
 

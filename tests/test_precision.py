@@ -105,7 +105,7 @@ def test_an_overflow_is_found():
     )
     assert report.oracles == (
         "the gradient is right in float64 and not finite in the precision of training: scale the loss, or let these "
-        "layers compute in more"
+        "layers compute in a higher precision"
     )
     assert max(report.precision_loss.values()) == float("inf") and not any("up to inf" in note for note in report.notes)
 

@@ -253,7 +253,7 @@ def module(tmp_path, text):
     ("text", "sentence"),
     [
         ("def forward(x, weights:\n", r"student\.py, line 3: SyntaxError"),
-        ("raise ValueError('no')\ndef forward(x): ...", r"student\.py, line 3: ValueError: no\. Mend it there\."),
+        ("raise ValueError('no')\ndef forward(x): ...", r"student\.py, line 3: ValueError: no\. Correct it there\."),
         ("os._exit(7)", r"must not end its process.*ended with exit status 7"),
     ],
 )

@@ -193,7 +193,10 @@ REFUSALS = {
     ),
     "values": (
         lambda: PiecewiseConstantDecay((1, 2), (0.1, 0.2)),
-        "`values` must be one more than `boundaries`. Received: 2 values and 2 boundaries. Add or drop values.",
+        (
+            "`values` must have one element more than `boundaries`. Received: 2 values and 2 boundaries. "
+            "Add or drop values."
+        ),
     ),
     "boundaries": (
         lambda: PiecewiseConstantDecay((2, 1), (0.1, 0.2, 0.3)),

@@ -44,7 +44,7 @@ def test_wheel(tmp_path):
     assert not any(name.startswith(("tests", ".github", "keras_ref/face")) for name in names)
     assert any(name.endswith(".dist-info/licenses/.github/LICENSE") for name in names)
     assert (
-        "gradtwin = keras_ref.frontends.cli:main" in entry_points
+        "gradtwin = keras_ref.frontends.command:main" in entry_points
         and "gradtwin = keras_ref.frontends.pytest_plugin" in entry_points
     )
     run(

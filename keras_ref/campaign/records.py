@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from keras_ref.campaign.ledger import load_findings
@@ -59,6 +63,46 @@ def read_record(path: str) -> tuple[dict[str, Any], list[Result]]:
     if not isinstance(head, dict):
         raise none
     return head, read_results(path, head=head)
+
+
+@contextmanager
+def claim(path: str) -> Iterator[None]:
+    """For the time of the block no other campaign writes to this file, where the system has locks for files (Linux).
+
+    The lock is the file's, not its name's: who puts another file into its place claims that one, too. An empty file is
+    made where there is none.
+
+    Raises: CouldNotRun where another campaign writes to it, or it cannot be opened.
+    """
+    try:
+        opened = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except files.NO_PATH as error:
+        raise files.make_write_refusal("--file", path, error) from error
+    try:
+        _lock(opened, path)
+        yield
+    finally:
+        os.close(opened)
+
+
+def _lock(opened: int, path: str) -> None:
+    """Raises: CouldNotRun where another process has locked the file, or has put another one into its place."""
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        taken = not os.path.samestat(os.fstat(opened), Path(path).stat())
+    except (BlockingIOError, FileNotFoundError):
+        taken = True
+    except OSError:  # a file system without locks
+        taken = False
+    if taken:
+        raise CouldNotRun(
+            f"--file must name a file that no other campaign is writing. Received: {path}. Wait for that one, or "
+            "choose another path."
+        )
 
 
 def begin(path: str, *, head: dict[str, Any], results: Sequence[Result]) -> None:

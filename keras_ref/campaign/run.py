@@ -1,4 +1,4 @@
-"""The campaign: every operation at every point, each operation in a process that others survive.
+"""The campaign: every operation at every point, in processes: one that an operation ends does not end the others.
 
 A campaign is a file of JSON lines, one per operation; one that is stopped goes on behind the last line of its file.
 """

@@ -77,7 +77,7 @@ def _make_command(ids: list[str]) -> list[str]:
 
 
 def run_script(finding: Finding) -> dict[str, str]:
-    """{"state": …, "said": …} of a script, run in this process. A process that dies says nothing."""
+    """{"state": …, "said": …} of a script, run in this process. A process that is killed writes nothing."""
     said = io.StringIO()
     try:
         with TemporaryDirectory() as folder, redirect_stdout(said):

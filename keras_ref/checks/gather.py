@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_ref.checks.checked_loss import CheckedLoss
 from keras_ref.checks.precision import judge_precision, unit_of
-from keras_ref.comparison.modes import refuse_mode
+from keras_ref.comparison.modes import refuse_mode, run_mode
 from keras_ref.comparison.sources.autodiff import Autodiff, run_autodiff
 from keras_ref.comparison.sources.differenced_loss import DifferencedLoss
 from keras_ref.comparison.sources.evidence import Evidence, Preparation
@@ -142,7 +142,7 @@ def _require_finite(oracle: Oracle, subject: str) -> None:
 
 def _run_autodiff(loss: LossFunction, mode: str) -> Autodiff:
     try:
-        return run_autodiff(loss, loss.values, mode=mode)
+        return run_mode(loss, mode)
     except BackwardPassFailed as failed:
         if mode != "eager" or failed.place or failed.lacks_gradient or loss.way is Way.EAGER:
             raise
@@ -150,10 +150,6 @@ def _run_autodiff(loss: LossFunction, mode: str) -> Autodiff:
             return run_autodiff(loss, loss.values, mode="function")
         except UserCodeFailed:
             raise failed from failed.error
-    except UserCodeFailed as failed:
-        if mode == "eager":
-            raise
-        raise refuse_mode(mode, failed.error) from failed.error
     except COMPILE_ERRORS as error:
         if mode != "jit_compile":
             raise

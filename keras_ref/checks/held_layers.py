@@ -1,8 +1,8 @@
 """What lies before and behind layers whose gradient is no derivative on purpose, compared all the same.
 
 No difference of the loss tells whether the backward pass before a staircase is right: the loss does not move with it,
-or jumps. So each call y = q(z) of such a layer is held at the point, and taken at its word: its own backward pass turns
-∂L/∂y into a cotangent g for z. The loss
+or jumps. So each call y = q(z) of such a layer is held at the point. Its own backward pass, which turns ∂L/∂y into a
+cotangent g for z, is used without being checked. The loss
 
     L'(θ, δ) = L with y + δ in the place of each q(z)  +  Σ ⟨g, z⟩  +  Σ ⟨g_w, w⟩  (w the weights of the layer itself)
 

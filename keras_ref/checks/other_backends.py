@@ -123,8 +123,8 @@ def _subject_of(model: Any, data: Data) -> Iterator[BackendSubject]:
             model.save(path)
         except Exception as error:
             raise BadInput(
-                f"A model must be saved to get to another backend. Received: {model.name!r}, which is not: "
-                f"{shorten_error(error)} Give the text package.module:factory in its place."
+                f"A model must be one that can be saved to be checked on another backend. Received: {model.name!r}: "
+                f"{shorten_error(error)} Pass the text package.module:factory instead."
             ) from error
         yield BackendSubject(target=path, model=model, is_users=True, data=data)
 
@@ -313,9 +313,14 @@ def _build_twin(
 ) -> TwinOracle:
     """The twin of the same model on TensorFlow, at the point of the worker's. Raises: NoTwin."""
     if subject.model is None:
-        raise NoTwin(f"It is read from the model on TensorFlow, which does not load. {subject.why_not}")
+        raise NoTwin(
+            f"The twin is read from the model on TensorFlow, which must load there. Received: {subject.why_not}"
+        )
     if training and facts.notes:
-        raise NoTwin(f"A twin's random layers draw. Received: {facts.notes[0]}")
+        raise NoTwin(
+            "Random layers must be in inference to have a twin on another backend. Received: training. "
+            f"{facts.notes[0]}"
+        )
     with in_precision(DTYPE, subject.model):
         if loss is not None:
             subject.model.compile(optimizer=None, loss=loss)

@@ -53,8 +53,8 @@ def build_twin(
             )
     if any(np.any(state.numpy()) for state in list_states(model)):
         raise NoTwin(
-            "A stateful layer must be in its initial state to have a twin, which starts from zeros. "
-            "Call reset_states() first."
+            "A stateful layer must be in its initial state to have a twin, which starts from zeros. Received: another "
+            "state. Call reset_states() first."
         )
     objective, targets = _make_objective(model, twin, data, projection=projection)
     weights = tf.nest.flatten(data.sample_weight) if data.sample_weight is not None else [None]

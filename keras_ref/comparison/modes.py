@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from keras_ref.comparison.sources.autodiff import Autodiff, run_autodiff
+from keras_ref.comparison.sources.differenced_loss import DifferencedLoss
 from keras_ref.comparison.sources.evidence import Evidence, Outcome
 from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed, shorten_error
 from keras_ref.evaluation.graphs.gradient_modes import COMPILE_ERRORS
@@ -19,15 +20,25 @@ def compare_modes(evidence: Evidence) -> Outcome:
     return Outcome(tuple(found))
 
 
-def _compare_mode(evidence: Evidence, mode: str) -> list[Verdict]:
+def run_mode(loss: DifferencedLoss, mode: str) -> Autodiff:
+    """Autodiff's gradient in a mode.
+
+    Raises: BadInput where the forward pass does not run in it (UserCodeFailed in eager mode, which all run in);
+    BackwardPassFailed; one of COMPILE_ERRORS where XLA does not compile it.
+    """
     try:
-        other = run_autodiff(evidence.loss, evidence.loss.values, mode=mode)
+        return run_autodiff(loss, loss.values, mode=mode)
     except BackwardPassFailed:
         raise
     except UserCodeFailed as failed:
         if mode == "eager":
             raise
         raise refuse_mode(mode, failed.error) from failed.error
+
+
+def _compare_mode(evidence: Evidence, mode: str) -> list[Verdict]:
+    try:
+        other = run_mode(evidence.loss, mode)
     except COMPILE_ERRORS as error:
         if mode != "jit_compile":
             raise

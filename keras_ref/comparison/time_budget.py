@@ -90,7 +90,7 @@ def compare_within_budget(evidence: Evidence, *, seconds: float, most: int | Non
         settings.report_progress(i + 1, len(names), name)
     compared = {n: max((v.compared for v in one_by_one[n]), default=0) for n in names}
     if any(compared[n] < sizes[n] for n in names) and not together.verdicts:
-        # entries took longer than the first of them had promised
+        # entries took longer than was estimated from the first of them
         together = along_directions()
     along = {v.name: v for v in together.verdicts}
     verdicts = [verdict for n in names for verdict in _join_verdicts(one_by_one[n], along.get(n))]

@@ -1,6 +1,7 @@
 """The ways in: command line, pytest plugin, callback for model.fit.
 
 verbs.py          the four checks by name, TensorFlow imported on first use
+command.py        the entry point of the command;   interruption.py  how Ctrl-C ends it
 exit_status.py    how the command ends
 cli.py            the command `gradtwin`;   overview.py  what it shows alone;   gallery.py  the models that it checks
 invocation.py     one command as data: run it, write it down, run it again

@@ -6,12 +6,13 @@ Exit status: 0 nothing is accused, 1 an operation is accused.
 from __future__ import annotations
 
 import fnmatch
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.options import OPTIONS
+from keras_ref.options import FILE, OPTIONS
 from keras_ref.reports.files import refuse_unwritable
 from keras_ref.reports.terminal import make_console, make_ticker, show_progress
 
@@ -28,18 +29,27 @@ def campaign(
         typer.Argument(metavar="[PATTERN]…", help="Operations, such as 'keras.ops.*' or 'tensorflow.math.xlogy'."),
     ] = [],
     file: Annotated[
-        str, typer.Option("--file", help="Write results to this file; a campaign that was stopped goes on from it.")
+        str,
+        typer.Option(
+            "--file", metavar=FILE, help="Write results to this file; a campaign that was stopped goes on from it."
+        ),
     ] = "",
     deep: Annotated[
         bool, typer.Option("--deep", help="Second derivatives, forward mode and compiled execution too.")
     ] = False,
     workers: Annotated[int, typer.Option("--workers", help="How many processes check.")] = 2,
     backend: Annotated[
-        str, typer.Option("--backend", help="The backend of Keras whose gradients of keras.ops are checked: or jax.")
+        str,
+        typer.Option(
+            "--backend", help="The backend of Keras whose gradients of keras.ops are checked: tensorflow or jax."
+        ),
     ] = "tensorflow",
     seed: Annotated[int, typer.Option("--seed", help=OPTIONS["seed"].help)] = 0,
     table: Annotated[
-        str, typer.Option("--table", help="Print the tables of a campaign from its file, in Markdown; check nothing.")
+        str,
+        typer.Option(
+            "--table", metavar=FILE, help="Print the tables of a campaign from its file, in Markdown; check nothing."
+        ),
     ] = "",
     show: Annotated[bool, typer.Option("--list", help="List the operations; check nothing.")] = False,
 ) -> None:
@@ -84,17 +94,28 @@ def campaign(
 
 def _run(names: list[str], *, file: str, deep: bool, workers: int, seed: int, backend: str) -> list[Result]:
     from keras_ref.campaign import records
-    from keras_ref.campaign.run import run_campaign
     from keras_ref.campaign.standing import describe_installed
 
     head = {"seed": seed, "deep": deep, "versions": describe_installed()}
     if backend != "tensorflow":
         head["backend"] = backend
-    results: list[Result] = []
-    if file:
-        refuse_unwritable("--file", file)
+    if not file:
+        return _check(names, [], file="", workers=workers, head=head)
+    refuse_unwritable("--file", file)
+    with records.claim(file):
         results = records.read_results(file, head=head)
         records.begin(file, head=head, results=results)
+        with records.claim(file):  # another one than before
+            return _check(names, results, file=file, workers=workers, head=head)
+
+
+def _check(
+    names: list[str], results: list[Result], *, file: str, workers: int, head: Mapping[str, Any]
+) -> list[Result]:
+    """All results, those that there are among them; each new one is added to the file."""
+    from keras_ref.campaign import records
+    from keras_ref.campaign.run import run_campaign
+
     done = {result.name for result in results}
     left = [name for name in names if name not in done]
     if done:
@@ -102,7 +123,11 @@ def _run(names: list[str], *, file: str, deep: bool, workers: int, seed: int, ba
     with show_progress(make_console()) as bar:
         progress = make_ticker(bar, "campaign")
         for result in run_campaign(
-            left, seed=seed, deep=deep, workers=min(workers, max(1, len(left))), backend=backend
+            left,
+            seed=head["seed"],
+            deep=head["deep"],
+            workers=min(workers, max(1, len(left))),
+            backend=head.get("backend", "tensorflow"),
         ):
             results.append(result)
             if file:

@@ -22,12 +22,13 @@ from keras_ref.frontends.findings_cli import findings
 from keras_ref.frontends.homework_cli import homework
 from keras_ref.frontends.invocation import TAKES, Invocation, build_default_map, read_versions
 from keras_ref.frontends.minimise_cli import minimise as minimise_command
+from keras_ref.frontends.path_command import PathCommand
 from keras_ref.frontends.recorded import permit, read_json, read_recorded
 from keras_ref.frontends.running import Outputs, run_command
 from keras_ref.frontends.starting import start_tensorflow
 from keras_ref.frontends.supervise import WATCHED
 from keras_ref.lesson.cli import lesson, recipe
-from keras_ref.options import OPTIONS, read_settings
+from keras_ref.options import FILE, OPTIONS, read_settings
 from keras_ref.reports.terminal import make_console
 
 app = typer.Typer(
@@ -41,7 +42,8 @@ app = typer.Typer(
 def _make_option(name: str) -> Any:
     option = OPTIONS[name]
     # a flag that pyproject.toml may set can be taken back
-    return typer.Option(f"--{name}/--no-{name}" if option.is_flag_of_settings else f"--{name}", help=option.help)
+    flags = f"--{name}/--no-{name}" if option.is_flag_of_settings else f"--{name}"
+    return typer.Option(flags, help=option.help, metavar=option.metavar)
 
 
 Seed = Annotated[int, _make_option("seed")]
@@ -74,6 +76,7 @@ DataFile = Annotated[
     str,
     typer.Option(
         "--data",
+        metavar=FILE,
         help="An .npz file with x and y (x0, x1, … for several inputs), and sample_weight if there is one; or a table, "
         ".csv or .parquet, with these or the model's own names above its columns. Without it, data are drawn with the "
         "seed.",
@@ -121,7 +124,7 @@ def overview(
     raise typer.Exit(0 if show_overview(make_console(), seed=seed, verbose=verbose) else FINDING)
 
 
-@app.command()
+@app.command(cls=PathCommand)
 def check(
     targets: Targets,
     data: DataFile = "",
@@ -178,7 +181,7 @@ def check(
     run_command(invocation, Outputs(json=json, html=html, junit=junit, force=force), minimise=minimise)
 
 
-@app.command()
+@app.command(cls=PathCommand)
 def updates(
     targets: Targets,
     data: DataFile = "",
@@ -219,7 +222,7 @@ def updates(
     run_command(invocation, Outputs(json=json, html=html, junit=junit, force=force), minimise=minimise)
 
 
-@app.command()
+@app.command(cls=PathCommand)
 def locate(
     targets: Targets,
     data: DataFile = "",
@@ -271,9 +274,9 @@ def locate(
     run_command(invocation, Outputs(json=json, html=html, junit=junit, force=force))
 
 
-@app.command()
+@app.command(cls=PathCommand)
 def replay(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A report that --json wrote.")],
+    file: Annotated[str, typer.Argument(metavar=FILE, help="A report that --json wrote.")],
     json: Json = "",
     html: Html = "",
     junit: Junit = "",
@@ -283,7 +286,7 @@ def replay(
 ) -> None:
     """Run a recorded check again, and compare its verdicts with the recorded ones.
 
-    The report says what is run. What it may run beside the target, --import and --unsafe say, here and not there.
+    The report names the target and the check. --import and --unsafe are not taken from it: pass them here if needed.
     """
     if is_comparison(data := read_json(file)):
         start_tensorflow()
@@ -293,7 +296,7 @@ def replay(
     run_command(recorded.invocation, Outputs(json=json, html=html, junit=junit, force=force), recorded)
 
 
-@app.command()
+@app.command(cls=PathCommand)
 def coverage(
     run: Annotated[
         bool, typer.Option("--run", help="Compare a small example of every definition with Keras (minutes).")
@@ -305,13 +308,13 @@ def coverage(
     raise typer.Exit(0 if print_coverage(make_console(), run=run) else FINDING)
 
 
-app.command()(compare)
-app.command()(campaign)
-app.command()(findings)
-app.command("minimise")(minimise_command)
-app.command()(homework)
-app.command()(lesson)
-app.command()(recipe)
+app.command(cls=PathCommand)(compare)
+app.command(cls=PathCommand)(campaign)
+app.command(cls=PathCommand)(findings)
+app.command("minimise", cls=PathCommand)(minimise_command)
+app.command(cls=PathCommand)(homework)
+app.command(cls=PathCommand)(lesson)
+app.command(cls=PathCommand)(recipe)
 
 
 def _read_settings() -> dict[str, Any]:

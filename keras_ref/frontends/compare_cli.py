@@ -16,7 +16,7 @@ from keras_ref.errors import CouldNotRun
 from keras_ref.frontends.exit_status import COULD_NOT, FINDING
 from keras_ref.frontends.invocation import hash_file, read_versions
 from keras_ref.frontends.recorded import describe_changes, refuse_library, require_valid
-from keras_ref.options import OPTIONS, require_minimum
+from keras_ref.options import FILE, OPTIONS, require_minimum
 from keras_ref.reports.comparison import Comparison, Row
 from keras_ref.reports.escaping import make_printable
 from keras_ref.reports.files import Output, describe_writer, find_sources, refuse_outputs, write
@@ -33,6 +33,7 @@ from keras_ref.reports.schema import (
 )
 from keras_ref.reports.terminal import make_console, make_ticker, show_progress
 from keras_ref.reports.verdict import write_json_text
+from keras_ref.undoing import staying_here
 from scratch.progress import Progress
 
 #: seconds that a program may take to answer, unless told otherwise
@@ -45,7 +46,7 @@ PROGRAM = (
 
 
 def _make_option(name: str) -> Any:
-    return typer.Option(f"--{name}", help=OPTIONS[name].help)
+    return typer.Option(f"--{name}", help=OPTIONS[name].help, metavar=OPTIONS[name].metavar)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +117,9 @@ class ComparisonRun:
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help=PROGRAM)],
     b: Annotated[str, typer.Argument(metavar="B", help="The other program.")],
-    data: Annotated[str, typer.Option("--data", help="An .npz file with x and y (x0, x1, … for several inputs).")] = "",
+    data: Annotated[
+        str, typer.Option("--data", metavar=FILE, help="An .npz file with x and y (x0, x1, … for several inputs).")
+    ] = "",
     steps: Annotated[int, _make_option("steps")] = 3,
     training: Annotated[
         bool, typer.Option("--training", help="Compare the forward pass as it is in training.")
@@ -128,9 +131,11 @@ def compare(
     time_limit: Annotated[
         float, typer.Option("--time-limit", help="Seconds that a program may take to answer.")
     ] = TIME_LIMIT,
-    json: Annotated[str, typer.Option("--json", help="Write the comparison as JSON to this file.")] = "",
+    json: Annotated[str, typer.Option("--json", metavar=FILE, help="Write the comparison as JSON to this file.")] = "",
     html: Annotated[str, _make_option("html")] = "",
-    junit: Annotated[str, typer.Option("--junit", help="Write a test for each place as JUnit XML to this file.")] = "",
+    junit: Annotated[
+        str, typer.Option("--junit", metavar=FILE, help="Write a test for each place as JUnit XML to this file.")
+    ] = "",
     force: Annotated[bool, _make_option("force")] = False,
 ) -> None:
     """Compare two programs with the same weights: the first place where they part, and which of the two is right."""
@@ -159,7 +164,7 @@ def _run(
     ]
     refuse_outputs(outputs, inputs=[run.data, *find_sources([run.a, run.b]), *inputs], force="" if force else "--force")
     out = make_console()
-    with show_progress(out) as bar:
+    with show_progress(out) as bar, staying_here():
         found = run.run(make_ticker(bar, f"{run.a} and {run.b}"))
     try:
         if json:

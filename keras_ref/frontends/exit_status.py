@@ -14,18 +14,21 @@ import errno
 import io
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TextIO
 
 import typer
 
 from keras_ref.errors import BadInput, CouldNotRun, NobodyReads, shorten_error
+from keras_ref.frontends.interruption import INTERRUPTED, SENTENCE
 from keras_ref.reports import github
 from keras_ref.reports.escaping import make_printable
 
-FINDING, COULD_NOT, INTERNAL, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 130, 141
+FINDING, COULD_NOT, INTERNAL, BROKEN_PIPE = 1, 2, 3, 141
 
 
 class WatchedEnded(Exception):
@@ -41,13 +44,15 @@ def run_application(command: Callable[..., Any]) -> int:
 
     An error that a user can mend is one line on stderr.
     """
-    _open_closed_streams()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal's encoding lacks is shown as an escape
-        sys.stdout.reconfigure(errors="backslashreplace")
-    status = _run(command)
-    for stream in (sys.stdout, sys.stderr):
-        _let_go_of(stream)
-    return status
+    try:
+        _open_closed_streams()
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal's encoding lacks is shown as an escape
+            sys.stdout.reconfigure(errors="backslashreplace")
+        return _flush_all(_run(command))
+    except KeyboardInterrupt:  # while it said how it ended
+        return _flush_all(_report_failure(INTERRUPTED, SENTENCE))
+    except Exception as error:  # noqa: BLE001 (of gradtwin's own, for the same reason)
+        return _flush_all(complain_of_own(error))
 
 
 def _open_closed_streams() -> None:
@@ -77,7 +82,7 @@ def _run(command: Callable[..., Any]) -> int:
     except (CouldNotRun, BadInput) as error:
         return _report_failure(COULD_NOT, error)
     except (KeyboardInterrupt, typer.Abort):
-        return _report_failure(INTERRUPTED, "Interrupted; the model is what it was.")
+        return _report_failure(INTERRUPTED, SENTENCE)
     except (BrokenPipeError, NobodyReads):
         return BROKEN_PIPE
     except Exception as error:  # noqa: BLE001 (each has its own exit status)
@@ -86,8 +91,16 @@ def _run(command: Callable[..., Any]) -> int:
 
 
 def _call_application(command: Callable[..., Any]) -> int:
-    """The exit status that a Typer application returns. Raises: KeyboardInterrupt, of which Typer makes a status."""
-    status = int(command(prog_name="gradtwin", standalone_mode=False) or 0)
+    """The exit status that a Typer application returns.
+
+    Raises: KeyboardInterrupt, of which Typer makes a status; NobodyReads, where Typer and Rich end the process with 1.
+    """
+    try:
+        status = int(command(prog_name="gradtwin", standalone_mode=False) or 0)
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):
+            raise NobodyReads from ended
+        raise
     if status == INTERRUPTED:
         raise KeyboardInterrupt
     return status
@@ -103,6 +116,9 @@ def _report_unexpected(error: Exception) -> int:
         return _report_failure(
             COULD_NOT, f"{message}{'' if message.endswith(('.', '?')) else '.'} See {command} --help."
         )
+    missing = _find_missing_place() if isinstance(error, OSError) else ""
+    if missing:
+        return _report_failure(COULD_NOT, missing)
     reason = _explain_stdout_fault(error)
     if reason:
         return _report_failure(
@@ -111,6 +127,25 @@ def _report_unexpected(error: Exception) -> int:
             "file.",
         )
     return complain_of_own(error)
+
+
+def _find_missing_place() -> str:
+    """What is said where the working directory, or every folder for temporary files, is missing or full; else ""."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        return (
+            f"The working directory must exist. Received: one that does not ({error.strerror}). Change to another "
+            "folder."
+        )
+    try:
+        tempfile.gettempdir()
+    except OSError:
+        return (
+            "There must be a folder for temporary files that has space and may be written. Received: none. Free some "
+            "space, or name one in TMPDIR."
+        )
+    return ""
 
 
 def complain_of_own(error: Exception) -> int:
@@ -150,6 +185,13 @@ def _explain_stdout_fault(error: Exception) -> str:
     except OSError as again:
         return str(again.strerror)
     return str(error.strerror) if error.filename is None and error.errno in (errno.ENOSPC, errno.EBADF) else ""
+
+
+def _flush_all(status: int) -> int:
+    """An exit status, when both streams have been flushed or let go of."""
+    for stream in (sys.stdout, sys.stderr):
+        _let_go_of(stream)
+    return status
 
 
 def _let_go_of(stream: TextIO | None) -> None:

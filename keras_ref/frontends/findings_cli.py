@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.options import OPTIONS
+from keras_ref.options import FILE, OPTIONS
 from keras_ref.reports.files import Output, describe_writer, refuse_outputs, write
 from keras_ref.reports.terminal import make_console, make_ticker, show_progress
 from keras_ref.reports.verdict import write_json_text
@@ -28,8 +28,10 @@ def findings(
     report: Annotated[
         bool, typer.Option("--report", help="Print the draft of an upstream report; nothing is sent anywhere.")
     ] = False,
-    json: Annotated[str, typer.Option("--json", help="Write the ledger as JSON to this file.")] = "",
-    html: Annotated[str, typer.Option("--html", help="Write the ledger as one HTML page to this file.")] = "",
+    json: Annotated[str, typer.Option("--json", metavar=FILE, help="Write the ledger as JSON to this file.")] = "",
+    html: Annotated[
+        str, typer.Option("--html", metavar=FILE, help="Write the ledger as one HTML page to this file.")
+    ] = "",
     force: Annotated[bool, typer.Option("--force", help=OPTIONS["force"].help)] = False,
 ) -> None:
     """Run a script for every known fault of Keras and TensorFlow: still there, corrected here, or cannot run here."""

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.options import OPTIONS
+from keras_ref.options import FILE, FOLDER, OPTIONS
 from keras_ref.reports import junit
 from keras_ref.reports.escaping import make_printable
 from keras_ref.reports.files import Output, describe_writer, refuse_outputs, write
@@ -36,17 +36,23 @@ STATES = {
 
 def homework(
     paths: Annotated[
-        list[str], typer.Argument(metavar="FILE…", help="Submissions: Python files, or folders of them.")
+        list[str], typer.Argument(metavar=f"{FILE}…", help="Submissions: Python files, or folders of them.")
     ] = [],
-    new: Annotated[str, typer.Option("--new", help="Write the six exercises into this new folder.")] = "",
-    exercise: Annotated[str, typer.Option("--exercise", help="The exercise of files that do not say it.")] = "",
+    new: Annotated[
+        str, typer.Option("--new", metavar=FOLDER, help="Write the six exercises into this new folder.")
+    ] = "",
+    exercise: Annotated[
+        str, typer.Option("--exercise", help="The exercise that files belong to which do not name it themselves.")
+    ] = "",
     show: Annotated[bool, typer.Option("--show", help="Show the right numbers too.")] = False,
     time_limit: Annotated[float, typer.Option("--time-limit", help="Seconds that a submission may take.")] = 20.0,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the weights.")] = 0,
-    json: Annotated[str, typer.Option("--json", help=OPTIONS["html"].help.replace("one small HTML page", "JSON"))] = "",
+    json: Annotated[
+        str, typer.Option("--json", metavar=FILE, help=OPTIONS["html"].help.replace("one small HTML page", "JSON"))
+    ] = "",
     force: Annotated[bool, typer.Option("--force", help=OPTIONS["force"].help)] = False,
     junit_path: Annotated[
-        str, typer.Option("--junit", help="Write a test for each stage of each submission, as XML.")
+        str, typer.Option("--junit", metavar=FILE, help="Write a test for each stage of each submission, as XML.")
     ] = "",
 ) -> None:
     """Check a NumPy network that a student wrote: forward, loss, backward and update, beside Keras and slopes."""

@@ -28,6 +28,7 @@ from keras_ref.options import (
 from keras_ref.own_modules import PLACE
 from keras_ref.reports.files import describe_writer, is_plain_file
 from keras_ref.reports.verdict import Report
+from keras_ref.undoing import staying_here
 from scratch.nudging.answers import OtherSoftware
 from scratch.progress import Progress, ticking
 
@@ -154,6 +155,7 @@ class Invocation:
             with (
                 ticking(progress, "loading") as report_progress,
                 open_executor(workers=self.value("workers"), cluster=self.value("cluster")) as asked_for,
+                staying_here(),
                 target_stays(target),
             ):
                 report, drawn = self._check(target, report_progress, loaded, asked_for or executor)

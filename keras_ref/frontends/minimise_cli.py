@@ -17,9 +17,10 @@ import typer
 
 from keras_ref.errors import BadInput, CouldNotRun, target_stays
 from keras_ref.frontends.exit_status import FINDING
-from keras_ref.options import OPTIONS, parse_time_limit
+from keras_ref.options import FILE, OPTIONS, parse_time_limit
 from keras_ref.reports.files import Output, find_sources, refuse_outputs, write
 from keras_ref.reports.terminal import make_console, make_ticker, show_progress
+from keras_ref.undoing import staying_here
 
 if TYPE_CHECKING:
     from keras_ref.frontends.invocation import Invocation
@@ -42,11 +43,13 @@ def minimise(
     updates: Annotated[
         bool, typer.Option("--updates", help="Training steps instead of gradients, as gradtwin updates checks them.")
     ] = False,
-    data: Annotated[str, typer.Option("--data", help="An .npz file with x and y, as of gradtwin check.")] = "",
+    data: Annotated[
+        str, typer.Option("--data", metavar=FILE, help="An .npz file with x and y, as of gradtwin check.")
+    ] = "",
     training: Annotated[bool, typer.Option("--training", help=OPTIONS["training"].help)] = False,
     mode: Annotated[str, typer.Option("--mode", help=OPTIONS["mode"].help)] = "eager",
     seed: Annotated[int, typer.Option("--seed", help=OPTIONS["seed"].help)] = 0,
-    script: Annotated[str, typer.Option("--script", help="Write the script to this file, too.")] = "",
+    script: Annotated[str, typer.Option("--script", metavar=FILE, help="Write the script to this file, too.")] = "",
     time: Annotated[
         str, typer.Option("--time", help="Time that the search may take, as 60s or 5m; the smallest so far is written.")
     ] = "60s",
@@ -72,7 +75,7 @@ def minimise(
         imports=tuple(imports),
         unsafe=unsafe,
     )
-    seconds = parse_time_limit(time)
+    seconds = parse_time_limit(time, "--time")
     from keras_ref.minimisation.minimise import NothingToMinimise
 
     try:
@@ -284,7 +287,7 @@ def with_progress(label: str, work: Callable[[Any], Minimised]) -> Minimised:
     """Minimise with a progress bar on a terminal. Raises: CouldNotRun for what the verb refuses."""
     from keras_ref.minimisation.minimise import NothingToMinimise
 
-    with show_progress(make_console()) as bar:
+    with show_progress(make_console()) as bar, staying_here():
         try:
             return work(make_ticker(bar, label))
         except NothingToMinimise:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ import pytest
 from keras_ref.errors import CouldNotRun
 from keras_ref.frontends import pytest_watching
 from keras_ref.frontends.pytest_checks import FOLDER, REPORTS, check_in_test, project_settings
-from keras_ref.options import OPTIONS
+from keras_ref.options import OPTIONS, require_path
 
 #: options of the command line that pytest has too: --effort there is --gradtwin-effort here
 SHARED = ("effort", "budget", "seed", "json", "force", "minimise", "isolate", "time-limit", "memory-limit")
@@ -46,10 +47,11 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         kind: dict[str, Any] = (
             {"action": "store_true"}
             if option.type is bool
-            else {"type": option.type, "choices": option.choices or None}
+            else {"type": option.type, "choices": option.choices or None, "metavar": option.metavar}
         )
         help_text = option.help.partition("; gradtwin replay")[0]
-        group.addoption(f"--gradtwin-{name}", default=option.default, help=help_text, **kind)
+        default = option.default if option.metavar is None else None  # an empty text is no path that was left out
+        group.addoption(f"--gradtwin-{name}", default=default, help=help_text, **kind)
     parser.addini(
         "gradtwin_targets",
         "Targets (package.module:factory) to check in every test run that does not name its tests.",
@@ -76,13 +78,15 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
     config.stash[_TARGETS] = pytest_watching.list_targets(config)
     path = config.getoption("--gradtwin-json")
-    config.pluginmanager.register(Reports(path), "gradtwin-reports")
-    if path:
+    # a test may leave another working directory behind
+    config.pluginmanager.register(Reports(path and str(Path(path).absolute())), "gradtwin-reports")
+    if path is not None:
         from keras_ref.reports.files import Output, find_sources, refuse_outputs
 
         force = "" if config.getoption("--gradtwin-force") else "--gradtwin-force"
         output = Output(option="--gradtwin-json", path=path, kind="report", command="pytest")
         try:
+            require_path("--gradtwin-json", path)
             refuse_outputs([output], inputs=find_sources(config.stash[_TARGETS]), force=force)
         except CouldNotRun as error:
             raise pytest.UsageError(str(error)) from error
@@ -196,7 +200,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
 class Reports:
     """Every report of the test run, gathered in the main process: one line in the terminal, one file."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | None) -> None:
         self.path, self.texts = path, list[tuple[str, str]]()
         #: the tests in the order in which they were collected, which those of several processes do not end in
         self.order: dict[str, int] = {}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.reports.files import NO_PATH, read_text, write
+from keras_ref.reports.files import NO_PATH, explain_no_path, read_text, refuse_hidden_name, write
 from scratch.arrays import Array
 
 
@@ -182,14 +182,16 @@ EXERCISES: Mapping[str, Exercise] = {one.name: one for one in _ALL}
 
 def hand_out(folder: str) -> list[str]:
     """Write the six files into a new folder. Raises: CouldNotRun where it is not empty."""
+    refuse_hidden_name("--new", folder)
     place = Path(folder)
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        raise CouldNotRun(f"--new must name a folder that is empty or new. Received: {folder}. Choose another one.")
     try:
+        if place.exists() and (not place.is_dir() or any(place.iterdir())):
+            raise CouldNotRun(f"--new must name a folder that is empty or new. Received: {folder}. Choose another one.")
         place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except NO_PATH as error:
         raise CouldNotRun(
-            f"--new must name a folder that can be made. Received: {folder}: {error.strerror}. Choose another one."
+            f"--new must name a folder that can be made. Received: {folder}: {explain_no_path(error)}. Choose another "
+            "one."
         ) from error
     written = []
     for one in _ALL:

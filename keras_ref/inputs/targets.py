@@ -114,7 +114,7 @@ def import_module(name: str) -> Any:
     except Exception as error:
         raise CouldNotRun(
             f"A target's module must import. Received: {name}, which raised {type(error).__name__}: "
-            f"{shorten_error(error, find_place(error))} Mend the module."
+            f"{shorten_error(error, find_place(error))} Correct the module."
         ) from error
 
 

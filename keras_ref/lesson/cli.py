@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from itertools import count
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,14 +12,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from keras_ref.errors import CouldNotRun
-from keras_ref.options import OPTIONS
-from keras_ref.reports.files import Output, find_sources, refuse_outputs, write
+from keras_ref.errors import CouldNotRun, shorten_error
+from keras_ref.options import FILE, OPTIONS
+from keras_ref.reports.escaping import make_printable
+from keras_ref.reports.files import Output, find_sources, list_names, refuse_outputs, write, write_unused
 from keras_ref.reports.terminal import make_console, make_ticker, show_progress
+from keras_ref.undoing import staying_here
 
 if TYPE_CHECKING:  # these import TensorFlow
     from keras_ref.lesson.lesson_model import LessonModel
     from keras_ref.lesson.two_trainings import WeightPath
+
+#: the page of a lesson that is given no name
+PAGE = "lesson.html"
 
 
 def lesson(
@@ -35,12 +40,18 @@ def lesson(
         typer.Option(
             "--output",
             "-o",
+            metavar=FILE,
             help="Where to write the page; lesson.html if left out, lesson-2.html where that is there already.",
         ),
     ] = "",
-    notebook: Annotated[str, typer.Option("--notebook", help="Write a notebook to this file, not a page.")] = "",
+    notebook: Annotated[
+        str, typer.Option("--notebook", metavar=FILE, help="Write a notebook to this file, not a page.")
+    ] = "",
     data: Annotated[
-        str, typer.Option("--data", help="An .npz file with x and y. Without it, data are drawn with the seed.")
+        str,
+        typer.Option(
+            "--data", metavar=FILE, help="An .npz file with x and y. Without it, data are drawn with the seed."
+        ),
     ] = "",
     epochs: Annotated[int, typer.Option("--epochs", help="Epochs of both trainings, 1 to 1000.")] = 100,
     seed: Annotated[int, typer.Option("--seed", help="Seed of drawn data and of the order of batches.")] = 0,
@@ -49,7 +60,7 @@ def lesson(
         typer.Option("--exercise", help="Hide the answers until the student has predicted them: twelve questions."),
     ] = False,
     questions: Annotated[
-        str, typer.Option("--questions", help="A TOML file with questions of your own for --exercise.")
+        str, typer.Option("--questions", metavar=FILE, help="A TOML file with questions of your own for --exercise.")
     ] = "",
     language: Annotated[str, typer.Option("--language", help="Language of the page: en or de.")] = "en",
     force: Annotated[bool, typer.Option("--force", help=OPTIONS["force"].help)] = False,
@@ -58,7 +69,11 @@ def lesson(
     out = make_console()
     if not 1 <= epochs <= 1000:
         raise CouldNotRun(f"--epochs must be from 1 to 1000. Received: {epochs}. Pass 100, say.")
-    page_path = output or ("" if notebook else "lesson.html" if force else _find_unused("lesson.html"))
+    # without a name for it, a second lesson keeps the first
+    unused = not (output or notebook or force)
+    page_path = output or (
+        "" if notebook else PAGE if force else next(n for n in list_names(PAGE) if not Path(n).exists())
+    )
     refuse_outputs(
         (
             Output(option="--output", path=page_path, kind="page", command="lesson"),
@@ -71,14 +86,17 @@ def lesson(
         _write_notebook(out, notebook, target, data, seed=seed, epochs=epochs, language=language)
     if page_path:
         asked = _read_questions(questions) if exercise or questions else []
-        _write_page(out, page_path, target, data, seed=seed, epochs=epochs, language=language, questions=asked)
-
-
-def _find_unused(name: str) -> str:
-    """The name, or the name with the least number from 2 on that no file has: a second lesson keeps the first."""
-    path = Path(name)
-    others = (path.with_stem(f"{path.stem}-{k}") for k in count(2))
-    return str(path if not path.exists() else next(other for other in others if not other.exists()))
+        made = _make_page(out, target, data, seed=seed, epochs=epochs, language=language, questions=asked)
+        if unused:  # whatever has taken the name meanwhile
+            page_path = write_unused("--output", PAGE, made.page)
+        else:
+            write("--output", page_path, made.page)
+        for line in (
+            made.note,
+            made.verdict,
+            _describe_written(page_path, "open it in a browser; it needs nothing else."),
+        ):
+            out.print(line, markup=False, soft_wrap=True)
 
 
 def _read_questions(path: str) -> list[dict[str, Any]]:
@@ -93,15 +111,24 @@ def _write_notebook(out: Console, path: str, target: str, data: str, *, seed: in
     from keras_ref.lesson.lesson_model import load_lesson_model
     from keras_ref.lesson.notebook import build_notebook
 
-    load_lesson_model(target, data, seed=seed)  # refuses now what the notebook would refuse when it runs
+    with staying_here():
+        load_lesson_model(target, data, seed=seed)  # refuses now what the notebook would refuse when it runs
     made = build_notebook(target, data, seed=seed, epochs=epochs, language=language)
     write("--notebook", path, nbformat.writes(made) + "\n")
-    out.print(f"{_format_size(path)} {Path(path).resolve()}: run it from top to bottom.", markup=False, soft_wrap=True)
+    out.print(_describe_written(path, "run it from top to bottom."), markup=False, soft_wrap=True)
 
 
-def _write_page(
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """A page, and what is said of it."""
+
+    page: str
+    note: str
+    verdict: str
+
+
+def _make_page(
     out: Console,
-    path: str,
     target: str,
     data: str,
     *,
@@ -109,23 +136,26 @@ def _write_page(
     epochs: int,
     language: str,
     questions: Sequence[Mapping[str, Any]],
-) -> None:
+) -> _Made:
     from keras_ref.lesson.lesson import make
     from keras_ref.lesson.page import build_page
     from keras_ref.lesson.words import read_words
 
     read_words(language)  # refuses now, not after the trainings
-    with show_progress(out) as bar:
+    with show_progress(out) as bar, staying_here():
         made = make(target, data, seed=seed, epochs=epochs, progress=make_ticker(bar, "computing"))
-    write("--output", path, build_page(made, language=language, questions=questions))
-    where = f"{_format_size(path)} {Path(path).resolve()}: open it in a browser; it needs nothing else."
-    for line in (str(made.note), str(made.verdict), where):
-        out.print(line, markup=False, soft_wrap=True)
+    page = build_page(made, language=language, questions=questions)
+    return _Made(page=page, note=str(made.note), verdict=str(made.verdict))
 
 
-def _format_size(path: str) -> str:
-    size = Path(path).stat().st_size
-    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} kB"
+def _describe_written(path: str, advice: str) -> str:
+    """The size and the place of a file, and what to do with it; a pipe or a device has neither."""
+    place = Path(path).resolve()
+    if not place.is_file():
+        return make_printable(f"{path}: {advice}")
+    size = place.stat().st_size
+    number = f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} kB"
+    return make_printable(f"{number} {place}: {advice}")
 
 
 def recipe(
@@ -188,10 +218,10 @@ def _parse_weights(text: str) -> list[Any] | None:
         return None
     try:
         given = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise CouldNotRun(
-            f"--weights must be JSON, [kernel, bias, kernel, bias, …]. Received: {text!r}: {error.msg}. "
-            "Pass '[[[1.5]], [0.0]]', say."
+            f"--weights must be JSON, [kernel, bias, kernel, bias, …]. Received: {shorten_error(repr(text))[:-1]}: "
+            f"{getattr(error, 'msg', 'it is nested too deeply')}. Pass '[[[1.5]], [0.0]]', say."
         ) from error
     return given if isinstance(given, list) else [given]
 

@@ -7,7 +7,7 @@ keywords.py  options as keywords of the public verbs
 
 from keras_ref.options.keywords import SharedExpectations, make_keywords, project_keywords
 from keras_ref.options.settings import read_settings
-from keras_ref.options.table import OPTIONS, SETTINGS, Option
+from keras_ref.options.table import FILE, FOLDER, OPTIONS, SETTINGS, Option
 from keras_ref.options.values import (
     matches_variable,
     parse_budget,
@@ -18,9 +18,12 @@ from keras_ref.options.values import (
     require_choice,
     require_legal,
     require_minimum,
+    require_path,
 )
 
 __all__ = [
+    "FILE",
+    "FOLDER",
     "OPTIONS",
     "SETTINGS",
     "Option",
@@ -37,4 +40,5 @@ __all__ = [
     "require_choice",
     "require_legal",
     "require_minimum",
+    "require_path",
 ]

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+#: how the help shows a path to a file, and to a folder
+FILE, FOLDER = "FILE", "FOLDER"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
@@ -17,6 +20,7 @@ class Option:
     help     one sentence
     choices  the legal values; empty where any is legal
     many     whether it may be given several times
+    metavar  what the help shows in the place of a value; FILE where it is a path (values.py:require_path)
     setting  whether [tool.gradtwin] in pyproject.toml may give it
     """
 
@@ -27,6 +31,7 @@ class Option:
     choices: tuple[str, ...] = ()
     many: bool = False
     setting: bool = False
+    metavar: str | None = None
 
     @property
     def is_flag_of_settings(self) -> bool:
@@ -162,6 +167,7 @@ _ALL = (
         name="json",
         type=str,
         default="",
+        metavar=FILE,
         help="Write the report as JSON to this file; gradtwin replay runs the check again from it.",
     ),
     Option(
@@ -204,8 +210,8 @@ _ALL = (
         type=str,
         default="",
         setting=True,
-        help="Address of a running Dask scheduler, such as tcp://host:8786, whose workers do so in the place of "
-        "processes on this machine.",
+        help="Address of a running Dask scheduler, such as tcp://host:8786, whose workers compute these losses "
+        "instead of processes on this machine.",
     ),
     Option(
         name="force",
@@ -213,11 +219,18 @@ _ALL = (
         default=False,
         help="Overwrite files that this command did not write; never those that it reads.",
     ),
-    Option(name="html", type=str, default="", help="Write the report as one small HTML page to this file."),
+    Option(
+        name="html",
+        type=str,
+        default="",
+        metavar=FILE,
+        help="Write the report as one small HTML page to this file.",
+    ),
     Option(
         name="junit",
         type=str,
         default="",
+        metavar=FILE,
         help="Write a test for each verdict as JUnit XML to this file, which CI systems show.",
     ),
 )

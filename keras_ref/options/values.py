@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -60,6 +61,22 @@ def require_minimum(name: str, given: int) -> int:
     return given
 
 
+def require_path(name: str, given: str) -> str:
+    """Return what was given for an option, or an argument, that names a file or a folder. Raises: CouldNotRun.
+
+    An empty text is no path that was left out: a variable of a script that was not set would make a command write
+    nothing, and say nothing. What a shell or other commands read as something else is no name of a file either.
+    """
+    if given not in {"", "-", "~"} and not given.startswith("~/"):
+        return given
+    advice = {
+        "": "Pass a path, or leave it out",
+        "-": "Pass ./- for a file of that name; /dev/stdout is what the command prints to, and its input is not read",
+    }
+    what = advice.get(given, "Pass the path with $HOME: a shell replaces ~ only where a word begins with it")
+    raise CouldNotRun(f"{name} must name a file. Received: {given!r}. {what}.")
+
+
 def require_address(given: str) -> str:
     """Return what was given for --cluster: an address, or nothing. Raises: CouldNotRun for anything else."""
     if given and not re.fullmatch(r"[a-z]+://\S+", given):
@@ -90,12 +107,12 @@ def parse_budget(budget: Any) -> float | None:
 _SIZES = {"": 1.0, "K": 2.0**10, "M": 2.0**20, "G": 2.0**30}
 
 
-def parse_time_limit(text: str) -> float:
-    """The seconds of --time-limit. Raises: CouldNotRun."""
+def parse_time_limit(text: str, option: str = "--time-limit") -> float:
+    """The seconds of --time-limit, or of another option. Raises: CouldNotRun."""
     seconds = _measure(text, _UNITS)
     if not seconds > 0:
         raise CouldNotRun(
-            f"--time-limit must be a time such as 60s, 5m or 1h. Received: {text!r}. Pass seconds, or a number with s, "
+            f"{option} must be a time such as 60s, 5m or 1h. Received: {text!r}. Pass seconds, or a number with s, "
             "m or h."
         )
     return seconds
@@ -113,9 +130,10 @@ def parse_memory_limit(text: str) -> int:
 
 
 def _measure(text: str, units: Mapping[str, float]) -> float:
-    """A number times its unit; 0 for a text that is no such thing."""
+    """A number times its unit; 0 for a text that is no such thing, or that is more than a number can be."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]?)\s*", text, re.ASCII)
-    return float(found[1]) * units[found[2]] if found and found[2] in units else 0.0
+    size = float(found[1]) * units[found[2]] if found and found[2] in units else 0.0
+    return size if math.isfinite(size) else 0.0
 
 
 def require_legal(given: Mapping[str, Any]) -> None:

@@ -33,9 +33,9 @@ class Keras2(KerasProgram):
 
         with super().model_in(precision, loss) as model, Restoration() as restoration:
             optimizers = [o for o in [getattr(model, "optimizer", None)] if o is not None]
-            for thing in (*leaves(model), *optimizers):
-                restoration.keep_attributes(thing)
-                _keep_constants_exact(thing)
+            for keras_object in (*leaves(model), *optimizers):
+                restoration.keep_attributes(keras_object)
+                _keep_constants_exact(keras_object)
             for variable in (*model.variables, *(v for o in optimizers for v in list_optimizer_variables(o))):
                 restoration.keep_value(variable)
             yield model
@@ -82,11 +82,11 @@ class Keras2(KerasProgram):
         return float(value), list(found), dict(zip(inputs, of_inputs, strict=True))
 
 
-def _keep_constants_exact(thing: Any) -> None:
+def _keep_constants_exact(keras_object: Any) -> None:
     """Let the constants of a layer or optimizer be float64: TensorFlow takes a plain 0.999 for a float32."""
-    for name, value in list(vars(thing).items()):
+    for name, value in list(vars(keras_object).items()):
         if type(value) is float:
-            setattr(thing, name, np.float64(value))
+            setattr(keras_object, name, np.float64(value))
 
 
 def _retype_config(config: Any, precision: str) -> Any:

@@ -350,9 +350,9 @@ def name_dtype(variable: Any) -> str:
     return str(getattr(variable.dtype, "name", variable.dtype))
 
 
-def simplify_config(thing: Any) -> dict[str, Any]:
+def simplify_config(keras_object: Any) -> dict[str, Any]:
     """The configuration of a layer or optimizer as plain data; {} where it has none."""
     try:
-        return dict(json.loads(json.dumps(thing.get_config(), default=str)))
+        return dict(json.loads(json.dumps(keras_object.get_config(), default=str)))
     except (NotImplementedError, TypeError, ValueError):
         return {}

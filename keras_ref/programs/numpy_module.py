@@ -182,7 +182,7 @@ class NumpyModule(Program):
         try:
             return function(**given)
         except Exception as error:
-            raise CouldNotRun(f"{describe_error(error, file)} Mend it there.") from error
+            raise CouldNotRun(f"{describe_error(error, file)} Correct it there.") from error
 
 
 @contextmanager

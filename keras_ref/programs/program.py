@@ -60,7 +60,12 @@ class Weight:
 
 @dataclass(frozen=True, kw_only=True)
 class Definition:
-    """What a program says of one of its layers, losses or optimizers: the class of Keras, and its configuration."""
+    """What a program says of one of its layers, losses or optimizers.
+
+    name         that the program gives it
+    class_name   the class of Keras that it corresponds to; "" where none does
+    config       the configuration of that class, as far as it is known
+    """
 
     name: str
     class_name: str = ""
@@ -112,7 +117,7 @@ class Facts:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The facts that `to_dict` wrote."""
+        """The facts of the `data` that `to_dict` wrote."""
 
         def one(given: Any) -> Definition | None:
             return None if given is None else Definition(**given)
@@ -166,7 +171,7 @@ class Point:
     inputs: bool = False
 
     def at(self, values: Mapping[str, Array]) -> Point:
-        """The same with other weights, and inputs (by the names of name_leaves)."""
+        """The same point with other `values` of some weights, and of inputs (by the names of name_leaves)."""
         inputs = {name: value for name, value in values.items() if name not in self.weights}
         weights = {name: value for name, value in values.items() if name in self.weights}
         x = replace_leaves(self.x, inputs) if inputs else self.x

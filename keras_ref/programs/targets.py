@@ -100,7 +100,7 @@ def _import_file(path: str) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
-        raise CouldNotRun(f"A file must run. Received: {describe_error(error, path)} Mend it there.") from error
+        raise CouldNotRun(f"A file must run. Received: {describe_error(error, path)} Correct it there.") from error
     return module
 
 

@@ -105,12 +105,13 @@ ADVICE = (
     ),
     _advise(
         "the gradient is right in float64 and not finite in the precision of training: scale the loss, or let these "
-        "layers compute in more",
+        "layers compute in a higher precision",
         Kind.NAN,
         oracles=("low-precision",),
     ),
     _advise(
-        "the loss is finite and its gradient is not: keep the branch that is not taken away from where it has none",
+        "the loss is finite and its gradient is not: give the branch that is not taken an argument at which its "
+        "gradient is finite",
         Kind.NAN,
         reasons=(Reason.UNTAKEN_BRANCH,),
     ),
@@ -129,15 +130,18 @@ ADVICE = (
         "the backward pass",
         Kind.INACCURATE,
     ),
-    _advise("the loss is no function of its inputs: look for what draws, counts or remembers", Kind.NONDETERMINISTIC),
+    _advise(
+        "the loss is no function of its inputs: look for random draws, counters and other state in it",
+        Kind.NONDETERMINISTIC,
+    ),
     _advise(
         "nothing was shown to be wrong: the train step cannot be compared with the slopes of a loss",
         Kind.UNDECIDED,
         reasons=(Reason.OWN_STEP, Reason.OWN_STEP_GATHERS),
     ),
     _advise(
-        "nothing was shown to be wrong in a backward pass or an optimizer: look at whether the train step means what "
-        "it does",
+        "nothing was shown to be wrong in a backward pass or an optimizer: check whether the train step is "
+        "meant to do this",
         Kind.UNDECIDED,
         reasons=(Reason.OWN_STEP_MOVED, Reason.OWN_STEP_SUM, Reason.OWN_STEP_OTHER_LOSS),
     ),
@@ -156,7 +160,7 @@ ADVICE = (
         Kind.UNDECIDED,
         reasons=(Reason.DOES_NOT_COMPILE,),
     ),
-    _advise("nothing was shown to be wrong, and not enough to be right: check another point", Kind.UNDECIDED),
+    _advise("nothing was shown to be wrong, and too little to be right: check another point", Kind.UNDECIDED),
     _advise(f"{Reason.NOTHING_TRAINS.sentence}: look at the operations that stop it", reasons=(Reason.NOTHING_TRAINS,)),
     _advise("look at the first of the failures"),
 )

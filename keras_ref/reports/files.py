@@ -11,14 +11,19 @@ import errno
 import os
 import re
 import secrets
+import signal
 import sys
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from keras_ref.errors import CouldNotRun, shorten_error
+from keras_ref.undoing import undoing
 
 #: {kind of file: how one begins that a command of gradtwin wrote, whose name stands in the gap}
 KINDS: Mapping[str, str] = {
@@ -56,6 +61,8 @@ READ = frozenset(
         "tfrecord",
     ]
 )
+#: seconds for which a pipe without a reader is waited for
+PATIENCE = 10.0
 #: what a path may raise where there cannot be a file: a name that is too long, links in a circle
 NO_PATH = (OSError, RuntimeError, ValueError)
 
@@ -143,6 +150,14 @@ def is_plain_file(path: str) -> bool:
         return False
 
 
+def is_folder(path: str) -> bool:
+    """Whether there is a folder of a name, which may be none that a folder can have."""
+    try:
+        return Path(path).is_dir()
+    except NO_PATH:
+        return False
+
+
 _ENDS = (".py", f"{os.sep}__init__.py")
 
 
@@ -164,13 +179,62 @@ def write(option: str, path: str, text: str) -> None:
     """Write the file that an option names, whole or not at all. Raises: CouldNotRun, naming the option."""
     _refuse_input(option, path, is_script=re.match(KINDS["script"], text) is not None)
     try:
-        target = Path(path).resolve()
-        if target.exists() and not target.is_file():  # a terminal, a pipe
-            target.write_text(text, encoding="utf-8")
+        if _is_replaced(Path(path)):
+            _replace(Path(path).resolve(), text)
         else:
-            _replace(target, text)
+            with os.fdopen(_open_special(path), "w", encoding="utf-8") as file:
+                file.write(text)
     except NO_PATH as error:
-        raise _cannot_write(option, path, error) from error
+        raise make_write_refusal(option, path, error) from error
+
+
+def write_unused(option: str, path: str, text: str) -> str:
+    """Write a file under the first of list_names that no file has, whoever takes names meanwhile. Returns the name.
+
+    Raises: CouldNotRun, naming the option.
+    """
+    for name in list_names(path):
+        try:
+            Path(name).touch(exist_ok=False)  # takes the name, if nobody has it
+        except FileExistsError:
+            continue
+        except NO_PATH as error:
+            raise make_write_refusal(option, name, error) from error
+        with _removing(Path(name)):
+            write(option, name, text)
+        return name
+    raise AssertionError("there are always more names")
+
+
+def list_names(path: str) -> Iterator[str]:
+    """page.html, page-2.html, page-3.html, …"""
+    yield path
+    yield from (str(Path(path).with_stem(f"{Path(path).stem}-{k}")) for k in count(2))
+
+
+def _is_replaced(path: Path) -> bool:
+    """Whether a file is put into this place; a terminal or a pipe is written to as it is.
+
+    The path is looked at as it was given: /dev/stdout leads to a pipe, whose own name leads nowhere.
+    """
+    return path.is_file() or not path.exists()
+
+
+def _open_special(path: str) -> int:
+    """Open a pipe or a device for writing. Raises: OSError, also where nobody reads a pipe within PATIENCE."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            opened = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            if time.monotonic() > until:
+                raise OSError(errno.ENXIO, f"nobody has read it for {PATIENCE:g} seconds") from error
+            time.sleep(0.02)
+        else:
+            os.set_blocking(opened, True)
+            return opened
 
 
 def append(option: str, path: str, text: str) -> None:
@@ -179,13 +243,13 @@ def append(option: str, path: str, text: str) -> None:
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(text)
     except NO_PATH as error:
-        raise _cannot_write(option, path, error) from error
+        raise make_write_refusal(option, path, error) from error
 
 
 def _replace(target: Path, text: str) -> None:
     """Put a file into the place of a target, which is what it was until then."""
     beside = target.with_name(f".{target.name[:32]}.{secrets.token_hex(8)}.tmp")
-    try:
+    with _removing(beside):
         with beside.open("x", encoding="utf-8") as file:
             file.write(text)
             file.flush()
@@ -193,10 +257,44 @@ def _replace(target: Path, text: str) -> None:
         if target.exists():
             beside.chmod(target.stat().st_mode & 0o7777)
         beside.replace(target)
-    except BaseException:
+
+
+#: files that are being written, which a signal removes that ends the process
+_UNFINISHED: list[Path] = []
+
+
+@contextmanager
+def _removing(path: Path) -> Iterator[None]:
+    """Remove a file if the block fails, or if SIGTERM or SIGHUP ends the process in it, as they do by themselves."""
+    is_main = threading.current_thread() is threading.main_thread()  # which alone may handle signals
+    ending = [one for one in signal.Signals if one.name in ("SIGTERM", "SIGHUP")]
+    handled = [one for one in ending if is_main and signal.getsignal(one) is signal.SIG_DFL]
+    with undoing(_let_end, handled):
+        _UNFINISHED.append(path)
+        for one in handled:
+            signal.signal(one, _end_by)
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):
+                path.unlink()
+            raise
+        finally:
+            _UNFINISHED.remove(path)
+
+
+def _let_end(handled: Iterable[signal.Signals]) -> None:
+    for one in handled:
+        signal.signal(one, signal.SIG_DFL)
+
+
+def _end_by(number: int, _: Any) -> None:
+    """End this process by a signal, without what it has not finished."""
+    for path in _UNFINISHED:
         with suppress(OSError):
-            beside.unlink()
-        raise
+            path.unlink()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _is_same(one: str, other: str) -> bool:
@@ -221,12 +319,19 @@ def _begins_as(path: str, kind: str, command: str = "") -> bool:
 
 def refuse_unwritable(option: str, path: str) -> None:
     """Refuse an output that cannot be written. Raises: CouldNotRun."""
+    refuse_hidden_name(option, path)
     try:
         number = _find_write_error(Path(path))
     except NO_PATH as error:
-        raise _cannot_write(option, path, error) from error
+        raise make_write_refusal(option, path, error) from error
     if number:
-        raise _cannot_write(option, path, OSError(number, os.strerror(number)))
+        raise make_write_refusal(option, path, OSError(number, os.strerror(number)))
+
+
+def refuse_hidden_name(option: str, path: str) -> None:
+    """Refuse a new name that is not seen as it is, such as one of several lines. Raises: CouldNotRun."""
+    if not Path(path).name.isprintable():
+        raise _make_refusal(option, "must have a name in which everything is visible", path)
 
 
 def _find_write_error(target: Path) -> int:
@@ -236,18 +341,25 @@ def _find_write_error(target: Path) -> int:
         return errno.EISDIR
     if not place.is_dir():
         return errno.ENOENT
+    if target.is_block_device() or target.is_socket():
+        raise OSError(errno.EINVAL, "it is a disk" if target.is_block_device() else "it is a socket")
     if target.exists() and not os.access(target, os.W_OK):
         return errno.EACCES
-    is_replaced = target.is_file() or not target.exists()
-    return errno.EACCES if is_replaced and not os.access(place, os.W_OK) else 0
+    return errno.EACCES if _is_replaced(target) and not os.access(place, os.W_OK) else 0
 
 
 def _make_refusal(option: str, rule: str, path: str) -> CouldNotRun:
     return CouldNotRun(f"{option} {rule}. Received: {path}. Choose another path.")
 
 
-def _cannot_write(option: str, path: str, error: Exception) -> CouldNotRun:
-    reason = (isinstance(error, OSError) and error.strerror) or shorten_error(error).rstrip(".")
+def explain_no_path(error: Exception) -> str:
+    """Why there cannot be a file, without its name."""
+    return (isinstance(error, OSError) and error.strerror) or shorten_error(error).rstrip(".")
+
+
+def make_write_refusal(option: str, path: str, error: Exception) -> CouldNotRun:
+    """The sentence on a file that cannot be written."""
     return CouldNotRun(
-        f"{option} must name a file that can be written. Received: {path}: {reason}. Choose another path."
+        f"{option} must name a file that can be written. Received: {path}: {explain_no_path(error)}. Choose another "
+        "path."
     )

@@ -117,7 +117,7 @@ class Reason(StrEnum):
     )
     BESIDE_A_JUMP = (
         "beside-a-jump",
-        "at a point beside: the slope itself jumps at the very point, a kink of the loss",
+        "compared at a point beside: the slope jumps at the point itself, where the loss has a kink",
     )
 
     # Autodiff says None

@@ -291,5 +291,5 @@ def _make_legal(name: str) -> str:
     return name.replace("/", "_")
 
 
-def _name_layer(thing: Any) -> str:
-    return str(getattr(thing, "__name__", None) or type(thing).__name__)
+def _name_layer(layer: Any) -> str:
+    return str(getattr(layer, "__name__", None) or type(layer).__name__)

@@ -40,7 +40,10 @@ def find_activation(layer: Layer) -> Callable[..., Array]:
 
 
 class BasePoint:
-    """An objective with its arguments. What no nudge changes is computed at its first use and kept."""
+    """An objective with its arguments. What no nudge changes is computed at its first use and kept.
+
+    weights, x, y, sample_weight, training, draws, masks   as `Objective.__call__` takes them
+    """
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
@@ -58,10 +58,7 @@ class LossScaleOptimizer(Optimizer):
         weights: Weights,
         gradients: Mapping[str, Array | None],
         state: State,
-        *,
-        constraints: Mapping[str, Callable[[Array], Array]] | None = None,
-        excluded_from_weight_decay: Collection[str] = (),
-        paths: Mapping[str, str] | None = None,
+        **options: Any,
     ) -> tuple[dict[str, Array], State]:
         present, scale, count = (
             with_gradient(gradients, weights),
@@ -71,14 +68,8 @@ class LossScaleOptimizer(Optimizer):
         if not all(np.isfinite(gradient).all() for gradient in present.values()):
             halved = {**state.shared, "dynamic_scale": scale * 0.5, "step_counter": 0}
             return dict(weights), replace(state, shared=halved)
-        new, after = self.inner.step(
-            weights,
-            {name: gradient / scale for name, gradient in present.items()},
-            state,
-            constraints=constraints,
-            excluded_from_weight_decay=excluded_from_weight_decay,
-            paths=paths,
-        )
+        divided = {name: gradient / scale for name, gradient in present.items()}
+        new, after = self.inner.step(weights, divided, state, **options)
         grown = count == self.dynamic_growth_steps
         own = {"dynamic_scale": scale * 2.0 if grown else scale, "step_counter": 0 if grown else count}
         return new, replace(after, shared={**after.shared, **own})
@@ -144,7 +135,7 @@ class MultiOptimizer(Optimizer):
         matches = exact or [inner for pattern, inner in self.optimizer_map if re.fullmatch(pattern, path)]
         if len(matches) > 1:
             raise ValueError(
-                f"One pattern may match a path. Received: {len(matches)} for {path!r}. Narrow the patterns."
+                f"At most one pattern may match a path. Received: {len(matches)} for {path!r}. Narrow the patterns."
             )
         chosen = matches[0] if matches else self.default_optimizer
         return next(i for i, inner in enumerate(self.optimizers) if inner is chosen)
@@ -177,9 +168,8 @@ class MultiOptimizer(Optimizer):
         gradients: Mapping[str, Array | None],
         state: State,
         *,
-        constraints: Mapping[str, Callable[[Array], Array]] | None = None,
-        excluded_from_weight_decay: Collection[str] = (),
         paths: Mapping[str, str] | None = None,
+        **options: Any,
     ) -> tuple[dict[str, Array], State]:
         present = with_gradient(gradients, weights)
         new, slots, shared = dict(weights), dict(state.slots), dict(state.shared)
@@ -190,9 +180,8 @@ class MultiOptimizer(Optimizer):
                     {name: weights[name] for name in names},
                     mine,
                     self._part_of(state, i, names),
-                    constraints=constraints,
-                    excluded_from_weight_decay=excluded_from_weight_decay,
                     paths=paths,
+                    **options,
                 )
                 new.update(moved)
                 slots.update(part.slots)

@@ -8,6 +8,7 @@ ends as any process does.
 
 import contextlib
 import errno
+import inspect
 import io
 import json
 import os
@@ -23,8 +24,8 @@ from pathlib import Path
 
 #: seconds after which a copy is killed
 PATIENCE = 20.0
-#: the call from which on a command is one: before it, main() calls what runs it
-FIRST = 5
+#: the call from which on something happens: before it, main() calls what handles signals, and what catches errors
+FIRST = {"error": 6, "SIGINT": 3, "SIGTERM": 3, "SIGHUP": 3}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,16 +109,19 @@ def redirect(number, kind, file):
 def after_calls(part, act, counted):
     """Count calls of gradtwin's functions, in all processes of a command; act after a part of `counted`."""
     folder = str(Path(sys.modules["keras_ref"].__file__).parent)
-    main, calls = os.getpid(), 0
-    when = None if counted is None else max(FIRST, round(part * counted))
+    main, calls, acted = os.getpid(), 0, False
+    # the last call is main()'s, when there is nothing left that could be lost
+    when = None if counted is None else min(counted - 1, max(FIRST[act], round(part * counted)))
 
     def count(frame, event, _):
-        nonlocal calls
+        nonlocal calls, acted
         if event != "call" or not frame.f_code.co_filename.startswith(folder):
             return
         calls += 1
-        if calls != when:
+        # Python swallows what is raised in a generator that it finalizes, which is a call, too
+        if acted or when is None or calls < when or frame.f_code.co_flags & inspect.CO_GENERATOR:
             return
+        acted = True
         sys.setprofile(None)
         if act == "error":
             raise Lost("lost")
@@ -226,7 +230,7 @@ def copied(trial, made, counted=None):
 
     The copy leaves with SystemExit, and so as any process does.
     """
-    from keras_ref.frontends import cli
+    from keras_ref.frontends import command
 
     folder, (read, write) = tempfile.mkdtemp(), os.pipe()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
@@ -237,7 +241,7 @@ def copied(trial, made, counted=None):
             os.close(read)
             calls = become(trial, (out, err), counted)
             try:
-                cli.main()
+                command.main()
             finally:
                 sys.setprofile(None)
                 if calls is not None:

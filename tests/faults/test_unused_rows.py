@@ -1,4 +1,4 @@
-"""Unused rows of an embedding cost nothing."""
+"""Unused rows of an embedding cost nothing in a check of gradients."""
 
 import subprocess
 import sys
@@ -11,10 +11,7 @@ import pytest
 import tensorflow as tf
 from everything import changes, everything
 
-from keras_ref import check_function, check_gradients, check_layer, check_updates
-from keras_ref.comparison.steps.optimizer_step import steps_rows_alone
-from keras_ref.translation.from_keras import reflect_object
-from scratch.constraints import MaxNorm
+from keras_ref import check_function, check_gradients, check_layer
 
 IDS, TARGETS = np.array([[7, 70_000, 3], [3, 50, 0]]), np.array([[1.0], [0.5]])
 
@@ -82,83 +79,6 @@ def test_an_error_in_a_used_row_has_its_own_index():
     assert verdict.verdict == "mismatch"
     assert verdict.worst[0] == 70_000
     assert verdict.counts["mismatch"] == 8
-
-
-#: optimizers, and whether their steps treat every row of an embedding by itself
-OPTIMIZERS = {
-    "adam": (lambda: keras.optimizers.Adam(0.01), True),
-    "sgd": (lambda: keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True, clipvalue=0.1), True),
-    "a norm of all gradients": (lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1, global_clipnorm=0.5), True),
-    "averages": (lambda: keras.optimizers.Adagrad(0.01, use_ema=True, gradient_accumulation_steps=2), True),
-    "scaled": (lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.RMSprop(0.01)), True),
-    "means of rows": (lambda: keras.optimizers.Adafactor(0.01), False),
-    "a norm of weights": (lambda: keras.optimizers.Lamb(0.01), False),
-}
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_whose_steps_treat_rows_alone(name):
-    make, expected = OPTIMIZERS[name]
-    assert steps_rows_alone(reflect_object(make(), "optimizer"), path="model/rows/embeddings") is expected
-
-
-@pytest.mark.parametrize(("constraint", "expected"), [(MaxNorm(1.0, axis=1), True), (MaxNorm(1.0, axis=0), False)])
-def test_constraints_that_treat_rows_alone(constraint, expected):
-    law = reflect_object(keras.optimizers.SGD(1.0), "optimizer")
-    assert steps_rows_alone(law, path="rows", constraint=constraint) is expected
-
-
-def trained(optimizer, **options):
-    """A model with an embedding whose optimizer remembers something of every row."""
-    model = looking_up(**options)
-    model.compile(optimizer=optimizer, loss="mse")
-    model.train_on_batch(np.array([[7, 9, 70_000], [1, 2, 3]]), TARGETS)
-    g = np.random.default_rng(0)
-    for slot in model.optimizer.variables:
-        if tuple(slot.shape) == (80_000, 8):
-            slot.assign(np.abs(g.normal(size=slot.shape)) / 8)
-    return model
-
-
-@pytest.mark.sampled
-def test_updates_leave_unused_rows_out():
-    """All but examples, which the optimizer moves by what it remembers of them."""
-    model = trained(keras.optimizers.Adam(0.01))
-    before, arrays = everything(model), [one.numpy() for one in (*model.variables, *model.optimizer.variables)]
-    report = check_updates(model, IDS, TARGETS, steps=2)
-    after = [one.numpy() for one in (*model.variables, *model.optimizer.variables)]
-    assert changes(before, everything(model)) == []
-    assert all((one == other).all() for one, other in zip(after, arrays, strict=True))
-    assert report.ok
-    assert report.notes[0] == (
-        "large/rows/embeddings: 79,995 of 80,000 rows are used by none of the data. The loss does not depend on them, "
-        "and autodiff gives them no gradient: all take the same step, which was compared on 8 of them; the others were "
-        "left out."
-    )
-    assert (of_rows(report).compared, of_rows(report).total) == (13 * 8, 640_000)
-
-
-class Moving(keras.optimizers.SGD):
-    """Moves every row as it should, and those without a gradient by a millionth more."""
-
-    def update_step(self, gradient, variable, learning_rate):
-        super().update_step(gradient, variable, learning_rate)
-        if isinstance(gradient, tf.IndexedSlices):
-            unused = tf.reduce_all(tf.convert_to_tensor(gradient) == 0, axis=-1, keepdims=True)
-            variable.assign_add(tf.cast(unused, variable.dtype) * 1e-6 * variable)
-
-
-Moving.__module__, Moving.__name__ = keras.optimizers.SGD.__module__, "SGD"
-
-
-@pytest.mark.sampled
-def test_an_optimizer_that_moves_unused_rows_otherwise(monkeypatch):
-    """The examples show it."""
-    monkeypatch.setattr(keras.optimizers, "SGD", Moving)
-    verdict = of_rows(check_updates(trained(Moving(0.01)), IDS, TARGETS, steps=1))
-    assert verdict.verdict == "mismatch"
-    assert verdict.counts["mismatch"] == 64
-    assert verdict.worst[0] not in IDS
 
 
 @pytest.mark.parametrize(
@@ -326,8 +246,8 @@ RESIDENT = """
 import resource, sys
 sys.path.insert(0, {place!r})
 import numpy as np
-from test_unused_rows import IDS, TARGETS, check_gradients, check_updates, looking_up
-from test_unused_rows_of_steps import Stepping, of_keras_2
+from test_unused_rows import IDS, TARGETS, check_gradients, looking_up
+from test_unused_rows_of_steps import Stepping, check_updates, of_keras_2
 make, verb = {make}, {verb}
 verb(make(71_000))
 model = make(1_000_000)

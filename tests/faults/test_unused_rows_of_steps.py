@@ -1,15 +1,67 @@
-"""Unused rows of an embedding cost nothing in training steps of a model's own, and of Keras 2, either."""
+"""Unused rows of an embedding cost nothing in training steps either: Keras's, a model's own, and those of Keras 2."""
 
 import sys
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 from everything import changes, everything
 from memory import FIXED, OPTIMIZERS, TIMES, measure, with_weights
-from test_unused_rows import IDS, TARGETS, Moving, looking_up, of_rows, peak_of_arrays
+from test_unused_rows import IDS, TARGETS, looking_up, of_rows, peak_of_arrays
 
 from keras_ref import check_updates
+from keras_ref.comparison.steps.optimizer_step import steps_rows_alone
+from keras_ref.translation.from_keras import reflect_object
+from scratch.constraints import MaxNorm
+
+#: optimizers, and whether their steps treat every row of an embedding by itself
+LAWS = {
+    "adam": (lambda: keras.optimizers.Adam(0.01), True),
+    "sgd": (lambda: keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True, clipvalue=0.1), True),
+    "a norm of all gradients": (lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1, global_clipnorm=0.5), True),
+    "averages": (lambda: keras.optimizers.Adagrad(0.01, use_ema=True, gradient_accumulation_steps=2), True),
+    "scaled": (lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.RMSprop(0.01)), True),
+    "means of rows": (lambda: keras.optimizers.Adafactor(0.01), False),
+    "a norm of weights": (lambda: keras.optimizers.Lamb(0.01), False),
+}
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_whose_steps_treat_rows_alone(name):
+    make, expected = LAWS[name]
+    assert steps_rows_alone(reflect_object(make(), "optimizer"), path="model/rows/embeddings") is expected
+
+
+@pytest.mark.parametrize(("constraint", "expected"), [(MaxNorm(1.0, axis=1), True), (MaxNorm(1.0, axis=0), False)])
+def test_constraints_that_treat_rows_alone(constraint, expected):
+    law = reflect_object(keras.optimizers.SGD(1.0), "optimizer")
+    assert steps_rows_alone(law, path="rows", constraint=constraint) is expected
+
+
+def trained(optimizer=None):
+    """A model with an embedding whose optimizer remembers something of every row."""
+    model = looking_up()
+    model.compile(optimizer=optimizer or keras.optimizers.Adam(0.01), loss="mse")
+    model.train_on_batch(np.array([[7, 9, 70_000], [1, 2, 3]]), TARGETS)
+    g = np.random.default_rng(0)
+    for slot in model.optimizer.variables:
+        if tuple(slot.shape) == (80_000, 8):
+            slot.assign(np.abs(g.normal(size=slot.shape)) / 8)
+    return model
+
+
+class Moving(keras.optimizers.SGD):
+    """Moves every row as it should, and those without a gradient by a millionth more."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        super().update_step(gradient, variable, learning_rate)
+        if isinstance(gradient, tf.IndexedSlices):
+            unused = tf.reduce_all(tf.convert_to_tensor(gradient) == 0, axis=-1, keepdims=True)
+            variable.assign_add(tf.cast(unused, variable.dtype) * 1e-6 * variable)
+
+
+Moving.__module__, Moving.__name__ = keras.optimizers.SGD.__module__, "SGD"
 
 
 class Stepping(keras.Sequential):
@@ -53,23 +105,31 @@ def of_keras_2(rows=80_000, optimizer="adam"):
 
 
 @pytest.mark.sampled
-@pytest.mark.parametrize("make", [Stepping, Twice, of_keras_2])
+@pytest.mark.parametrize("make", [trained, Stepping, Twice, of_keras_2])
 def test_steps_leave_unused_rows_out(make):
+    """All but examples, which the optimizer moves by what it remembers of them."""
     model = make()
-    model.optimizer.build(model.trainable_variables) if make is not of_keras_2 else None
-    before, arrays = everything(model), [one.numpy() for one in model.variables]
+    model.optimizer.build(model.trainable_variables) if make in {Stepping, Twice} else None
+    variables = [*model.variables, *(() if make is of_keras_2 else model.optimizer.variables)]
+    before, arrays = everything(model), [one.numpy() for one in variables]
     report = check_updates(model, IDS, TARGETS, steps=2)
     assert changes(before, everything(model)) == []
-    assert all((one.numpy() == array).all() for one, array in zip(model.variables, arrays, strict=True))
+    assert all((one.numpy() == array).all() for one, array in zip(variables, arrays, strict=True))
     assert report.ok
-    assert "79,995 of 80,000 rows are used by none of the data" in report.notes[0]
+    assert report.notes[0] == (
+        f"{of_rows(report).name}: 79,995 of 80,000 rows are used by none of the data. The loss does not depend on "
+        "them, and autodiff gives them no gradient: all take the same step, which was compared on 8 of them; the "
+        "others were left out."
+    )
     assert (of_rows(report).compared, of_rows(report).total) == (13 * 8, 640_000)
 
 
-def test_an_optimizer_that_moves_unused_rows_otherwise(monkeypatch):
+@pytest.mark.sampled
+@pytest.mark.parametrize("make", [trained, lambda optimizer: Stepping(optimizer=optimizer)], ids=["fit", "own step"])
+def test_an_optimizer_that_moves_unused_rows_otherwise(monkeypatch, make):
     """The examples show it."""
     monkeypatch.setattr(keras.optimizers, "SGD", Moving)
-    verdict = of_rows(check_updates(Stepping(optimizer=Moving(0.01)), IDS, TARGETS, steps=1))
+    verdict = of_rows(check_updates(make(Moving(0.01)), IDS, TARGETS, steps=1))
     assert (verdict.verdict, verdict.counts["mismatch"]) == ("mismatch", 64)
     assert verdict.worst[0] not in IDS
 

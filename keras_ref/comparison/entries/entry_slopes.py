@@ -166,7 +166,7 @@ def _with_sides_apart(found: Slopes) -> Slopes:
 
 
 def measure_with_scheme(oracle: Oracle, name: str, *, entries: Array, scheme: Scheme) -> Slopes:
-    """Slopes by one given scheme, taken at its word: it knows no sides, so every entry counts as smooth."""
+    """Slopes by one given scheme, with the errors that it states. It has no sides: every entry counts as smooth."""
     at = np.ravel(oracle.values[name])[entries]
 
     def line(offsets: Array) -> Array:

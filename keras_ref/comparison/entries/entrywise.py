@@ -41,7 +41,7 @@ def compare_entries(
 ) -> Verdict:
     """The verdict on one variable (all its entries, or the given flat ones) against one oracle.
 
-    `scheme` None lets every entry have as many steps as its own doubt asks for, and sees kinks.
+    `scheme` None takes more steps where an entry's error is wide or its sides differ, and detects kinks.
     """
     value = oracle.values[name]
     entries = np.arange(value.size) if entries is None else entries

@@ -165,8 +165,8 @@ class _Sharpened:
     def _own_at(self, at: Array, scale: float) -> Array:
         """The gradients of the entries `at` as shares of the largest: as large as that where nothing is seen of them.
 
-        Autodiff alone says that they are small, which may be what is wrong. At the smallest scale it is believed: there
-        an entry that is small everywhere (of a unit that is off) has been compared at all scales.
+        Autodiff alone says that they are small, which may be what is wrong. At the smallest scale its value is
+        accepted: there an entry that is small everywhere (of a unit that is off) has been compared at all scales.
         """
         return np.where((self.passed[at] >= 1) & (scale != min(SCALES)), 1.0, self.own[at])
 

@@ -94,7 +94,7 @@ class DifferencedLoss(NudgedLoss, Protocol):
 
     @property
     def untracked(self) -> list[Any]:
-        """TensorFlow's own trainable variables that the loss reads, of which Keras knows nothing."""
+        """TensorFlow's own trainable variables that the loss reads, which are no weights of a Keras object."""
         ...
 
     def gradient(self, mode: str = "eager", *, at: Mapping[str, Array] | None = None) -> dict[str, Array | None]:

@@ -109,7 +109,7 @@ class _Block:
         """The function to call in the place of a tf.function."""
         if isinstance(function, RestoredFunction) or _is_own(function):
             return function
-        if in_stateless_scope():  # such a trace knows nothing of what it would write elsewhere
+        if in_stateless_scope():  # such a trace lacks what it would write elsewhere
             return _clone(function, self.dtype)
         if function not in self.clones:
             self.clones[function] = _clone(function, self.dtype)

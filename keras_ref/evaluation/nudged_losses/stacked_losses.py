@@ -112,7 +112,7 @@ class StackedLosses(TracedLosses):
 
     @property
     def untracked(self) -> list[Any]:
-        """TensorFlow's own trainable variables that the loss reads, of which Keras knows nothing."""
+        """TensorFlow's own trainable variables that the loss reads, which are no weights of a Keras object."""
         if self.traced_along is None:
             self._traced()
         own = [v for v in self._state if isinstance(v, tf.Variable)]

@@ -37,7 +37,10 @@ class Condition:
     shapes: Predicate | None = None
 
     def holds(self, specification: Any, others: Iterable[Any] = (), shapes: Shapes | None = None) -> bool:
-        """Whether a specification meets the condition, in a model with those `others`, on inputs of these shapes."""
+        """Whether a specification meets the condition, in a model with those `others`, on inputs of these shapes.
+
+        Raises: KeyError for a predicate with a parameter that is no field of the specification.
+        """
         if self.names and type(specification).__name__ not in self.names:
             return False
         if any(getattr(specification, name, None) not in values for name, values in self.fields.items()):
@@ -64,7 +67,10 @@ def meets_any(
     among: Iterable[Any] = (),
     shapes: Shapes | None = None,
 ) -> bool:
-    """Whether a specification, or one in its fields, meets one of the conditions, in a model with those `among`."""
+    """Whether a specification, or one in its fields, meets one of the conditions, in a model with those `among`.
+
+    `shapes` are those of its inputs, the batch first, where they are known.
+    """
     needed = among if any(condition.beside is not None for condition in conditions) else ()
     others = [part for other in needed for part in nested_specifications(other)]
     return any(

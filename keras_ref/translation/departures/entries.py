@@ -30,7 +30,20 @@ CIRCUMSTANCES = ("mask", "training", "special points")
 
 @dataclass(frozen=True)
 class Departure:
-    """One known difference of Keras from the definition; the fields are those of an entry in a TOML file."""
+    """One known difference of Keras from the definition; the fields are those of an entry in a TOML file.
+
+    id, reading      its name; one of READINGS
+    reason, source   what differs, in a sentence; the documentation or paper that says what is right
+    applies          the specifications that may show it: those that meet one of these conditions
+    shows_in, only   what differs, of ASPECTS; what that takes beside the specification, of CIRCUMSTANCES
+    says             words of the exception, of a refusal
+    kernels          "plain": it shows without the kernels of oneDNN only
+    own_process      whether its example ends the process that it runs in
+    kind, upstream   for the ledger: a kind of finding; the address of the upstream thread
+    fixed_in         {package: release} in which it was corrected
+
+    Raises: ValueError for a reading, an aspect or a circumstance that there is not.
+    """
 
     id: str
     reading: str
@@ -109,7 +122,10 @@ def _predicate(name: str | None) -> Predicate | None:
 
 
 def get_departure(departure_id: str) -> Departure:
-    """The entry with that id, for what depends on data. Raises: ValueError if it has gone: its excuse has to go too."""
+    """The entry with the id `departure_id`, for what depends on data.
+
+    Raises: ValueError where there is none any more: what it excused is to be removed too.
+    """
     for departure in load_departures():
         if departure.id == departure_id:
             return departure
@@ -143,7 +159,8 @@ def find_refusals(
 ) -> tuple[str, ...]:
     """Ids of the departures by which Keras may refuse to compute the value (the gradient, …) of these specifications.
 
-    With `saying`, the text of an exception, only those whose words (`says`) are in it.
+    `shows_in` is what is computed: "value", "gradient" or "update" (None: any). With `saying`, the text of an
+    exception, only those whose words (`says`) are in it.
     """
     found = [d for d in _applying(specifications) if d.reading == "refusal"]
     found = [d for d in found if shows_in is None or shows_in in d.shows_in]

@@ -21,7 +21,7 @@ UNITS = 64
 
 
 class Answers(NamedTuple):
-    """What Keras gives and what the definition gives: numbers, or text where one side raises."""
+    """What Keras gives (`keras_value`) and what the `definition` gives: numbers, or text where one side raises."""
 
     keras_value: Any
     definition: Any
@@ -58,13 +58,19 @@ def compute_or_name_refusal(compute: Callable[[], Any]) -> Any:
 
 
 def run_example(departure: Departure) -> Answers:
-    """Both answers of a departure's example. Leaves Keras's settings alone. Raises: whatever the example raises."""
+    """Both answers of a departure's example. Keras's settings are put back.
+
+    Raises: RuntimeError where the example raises in a process of its own; otherwise what it raises itself.
+    """
     function = load_examples()[departure.id]
     return run_in_own_process(function) if departure.own_process else run_here(function)
 
 
 def run_here(function: Callable[[], Answers]) -> Answers:
-    """Both answers of an example as plain numbers or text; Keras's floatx and dtype policy are put back."""
+    """Both answers of an example, a `function` without arguments, as plain numbers or text.
+
+    Keras's floatx and dtype policy are put back.
+    """
     from keras_ref.evaluation.changed_state.float64 import keep_default_dtype
     from keras_ref.evaluation.changed_state.restoration import Restoration
 
@@ -96,7 +102,7 @@ def _plain(value: Any) -> Any:
 
 
 def differs(keras_value: Any, definition: Any) -> bool:
-    """Whether two answers are farther apart than rounding.
+    """Whether two answers, `keras_value` and `definition`, are farther apart than rounding.
 
     That is: text or None against numbers, other shapes, other places of NaN and infinity, or a difference of more than
     UNITS units in the last place (float64) of the largest number.

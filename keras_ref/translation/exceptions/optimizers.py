@@ -94,39 +94,42 @@ def _read_rate(optimizer: Any) -> Any:
 
 
 @reflects(*_PLAIN)
-def optimizer_back(thing: Any) -> Any:
+def optimizer_back(keras_optimizer: Any) -> Any:
     """The twin of a Keras optimizer, its learning rate as it is now. Raises: NoTwin."""
-    cls = registry.get("optimizer", type(thing).__name__)
-    values = {"learning_rate": _read_rate(thing)}
+    cls = registry.get("optimizer", type(keras_optimizer).__name__)
+    values = {"learning_rate": _read_rate(keras_optimizer)}
     for name in (f.name for f in fields(cls) if f.name != "learning_rate"):
-        value = simplify(getattr(thing, name))
+        value = simplify(getattr(keras_optimizer, name))
         value = value.numpy().item() if hasattr(value, "numpy") else value
         values[name] = (value or None) if name in _OFF else value
     try:
         return cls(**values)
     except ValueError as error:
-        raise NoTwin(f"The twin of {type(thing).__name__} does not take this configuration: {error}") from error
+        raise NoTwin(
+            f"The twin of {type(keras_optimizer).__name__} does not take this configuration: {error}"
+        ) from error
 
 
 @reflects("LossScaleOptimizer")
-def loss_scale_back(thing: Any) -> Any:
+def loss_scale_back(keras_optimizer: Any) -> Any:
     """The twin of a Keras LossScaleOptimizer and of the optimizer that it wraps."""
-    inner = reflect_object(thing.inner_optimizer, "optimizer")
-    return LossScaleOptimizer(inner, float(thing.initial_scale), int(thing.dynamic_growth_steps))
+    inner = reflect_object(keras_optimizer.inner_optimizer, "optimizer")
+    return LossScaleOptimizer(inner, float(keras_optimizer.initial_scale), int(keras_optimizer.dynamic_growth_steps))
 
 
 @reflects("MultiOptimizer")
-def multi_back(thing: Any) -> Any:
+def multi_back(keras_optimizer: Any) -> Any:
     """The twin of a Keras MultiOptimizer. Raises: NoTwin for one that is not built and has a function.
 
     A function that chooses optimizers becomes a map of the paths that the optimizer was built with.
     """
-    table = thing._optimizer_map
+    table = keras_optimizer._optimizer_map
     if isinstance(table, keras.optimizers.OptimizerMap):
         default, routes = table.default_optimizer, dict(table.items())
-    elif thing.built:
+    elif keras_optimizer.built:
         routes = {
-            v.path: thing.optimizers[thing._var_to_optimizer_idx[thing._var_key(v)]] for v in thing._trainable_variables
+            v.path: keras_optimizer.optimizers[keras_optimizer._var_to_optimizer_idx[keras_optimizer._var_key(v)]]
+            for v in keras_optimizer._trainable_variables
         }
         default = next(iter(routes.values()))
     else:
@@ -139,7 +142,7 @@ def multi_back(thing: Any) -> Any:
     return MultiOptimizer(
         made[id(default)],
         tuple((pattern, made[id(inner)]) for pattern, inner in routes.items()),
-        loss_scale_factor=thing.loss_scale_factor,
+        loss_scale_factor=keras_optimizer.loss_scale_factor,
     )
 
 

@@ -1,0 +1,85 @@
+"""Ctrl-C while the modules of the command load, and while Python ends the process: the sentence and status 130."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.sampled,
+    pytest.mark.skipif(sys.platform != "linux", reason="copies of a process"),
+]
+
+ROOT = Path(__file__).parents[2]
+#: copies of a process that has loaded nothing; each runs the command, and gets SIGINT where its n-th module is looked
+#: for (0: when Python ends it). Prints [status, what it said] of each, and how many modules there are.
+LOADING = """
+import atexit, json, os, signal, sys, tempfile
+from keras_ref.frontends import command
+
+handler, places = json.loads(sys.argv[1])
+sys.argv = ["gradtwin", "--version"]
+signal.signal(signal.SIGINT, signal.SIG_IGN if handler == "ignored" else signal.default_int_handler)
+
+
+class Interrupting:
+    def __init__(self, at):
+        self.at, self.seen = at, 0
+
+    def find_spec(self, name, path=None, target=None):
+        self.seen += 1
+        if self.seen == self.at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def run(at):
+    said = tempfile.TemporaryFile()
+    child = os.fork()
+    if not child:
+        os.dup2(said.fileno(), 2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        finder = Interrupting(at)
+        sys.meta_path.insert(0, finder)
+        if at == 0:
+            atexit.register(os.kill, os.getpid(), signal.SIGINT)
+        if at is None:
+            atexit.register(lambda: print(finder.seen, file=sys.stderr))
+        command.main()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    said.seek(0)
+    return status, said.read().decode()
+
+
+outcomes = [run(at) for at in places]
+print(json.dumps(outcomes))
+"""
+INTERRUPTED = [130, "gradtwin: Interrupted; the model is what it was.\n"]
+
+
+def outcomes(handler, places):
+    done = subprocess.run(
+        [sys.executable, "-c", LOADING, json.dumps([handler, places])],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.stderr == ""
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("step", [250, pytest.param(10, marks=pytest.mark.slow)])
+def test_an_interruption_while_modules_load(step, record_property):
+    ((status, counted),) = outcomes("raises", [None])
+    places = [*range(1, int(counted), step), 0]
+    record_property("tries", len(places))
+    assert status == 0 and int(counted) > 250
+    assert dict(zip(places, outcomes("raises", places), strict=True)) == dict.fromkeys(places, INTERRUPTED)
+
+
+def test_an_interruption_that_is_ignored():
+    """As nohup does, and a shell for what it starts in the background."""
+    assert outcomes("ignored", [5, 0]) == [[0, ""]] * 2
