@@ -27,7 +27,7 @@ SHARP = 1e-9
 
 
 #: entries whose slopes are measured at a time: some 2 kB are known of each meanwhile
-AT_ONCE = 2**14
+AT_ONCE = 2**12
 
 
 def numeric_gradient(oracle: Oracle, name: str) -> NumericGradient:
