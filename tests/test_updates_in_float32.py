@@ -78,6 +78,14 @@ def test_a_wrong_law(name):
     assert {verdict.reason_code for verdict in wrong} == {Reason.LAW_DIFFERS}
 
 
+@pytest.mark.sampled
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_saturated_network(name):
+    """Most gradients are 0, or so small that noise hides them; some laws divide by their size."""
+    report = check_updates(compiled(optimizer_of(name), 4), 100 * X, Y, steps=1)
+    assert report.ok, report.explain()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -163,11 +163,28 @@ def _has_accumulated(optimizer: Any) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class StepStart:
-    """What a step starts from: weights and gradients, and how far each gradient may be off."""
+    """What a step starts from: weights and gradients, and how far each gradient may be off.
+
+    also   gradients within these errors that the step has to be allowed for too, by name
+    """
 
     weights: Mapping[str, Array]
     gradients: Gradients
     errors: Mapping[str, Array]
+    also: Gradients = field(default_factory=dict)
+
+    def with_nearest(self, gradients: Gradients) -> StepStart:
+        """The same, to be allowed for those gradients within the errors that are nearest to the given ones.
+
+        Where a law joins entries (a norm of all of them, means along rows), a step need not be farthest off where each
+        gradient is off by all of its error: Adafactor divides by the size of the gradients, and a 0 leads elsewhere
+        than 0.001 and -0.001 do.
+        """
+        also = {
+            name: np.clip(gradients[name], slope - self.errors[name], slope + self.errors[name])
+            for name, slope in self.gradients.items()
+        }
+        return replace(self, also=also)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +206,7 @@ def predict(twin: OptimizerTwin, start: StepStart, *, seed: int, of_state: bool 
 
     allowed = twice the largest move of what the step leaves behind, over ROLLS repetitions with the gradient off by its
     errors, the state by its doubts and every operation by rounding (monte_carlo_arithmetic.py, where the twice is
-    derived).
+    derived), and with the gradients that the start has to be allowed for.
 
     of_state   whether the state after the step is predicted too: it takes as much memory again as the weights, or twice
     """
@@ -198,6 +215,9 @@ def predict(twin: OptimizerTwin, start: StepStart, *, seed: int, of_state: bool 
     centre = _flatten(weights, state)
     spread = {name: np.zeros(np.shape(value)) for name, value in centre.items()}
     generator = np.random.default_rng(seed)
+    if start.also:
+        with np.errstate(all="ignore"):
+            update_worst(spread, _flatten(*twin.step(start.weights, start.also)), centre)
     for k in range(ROLLS):
         # all up, all down, then patterns
         moves = {

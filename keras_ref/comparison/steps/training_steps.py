@@ -124,7 +124,7 @@ def predict_step(
             weights=weights,
             gradients={name: n.slope for name, n in numeric.items()},
             errors={name: n.error + rounding[name] for name, n in numeric.items()},
-        ),
+        ).with_nearest(exact),
         seed=seed,
         of_state=False,
     )
