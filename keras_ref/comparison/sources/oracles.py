@@ -116,7 +116,7 @@ class MovedOracle(Oracle, Protocol):
     """An oracle that is made once at each of the points beside its own: its noise is measured there."""
 
     def moved(self, values: Mapping[str, Array]) -> Self:
-        return self._others.recall(values, self._move)
+        return self._others.compute(values, self._move)
 
     @cached_property
     def _others(self) -> RememberedResults[Self]:

@@ -26,7 +26,7 @@ class RememberedResults(Generic[Result]):
 
     known: OrderedDict[bytes, Result] = field(default_factory=OrderedDict)
 
-    def recall(self, point: Mapping[str, Array], compute: Callable[[Mapping[str, Array]], Result]) -> Result:
+    def compute(self, point: Mapping[str, Array], compute: Callable[[Mapping[str, Array]], Result]) -> Result:
         """The result at a point, computed where it is not known."""
         if sum(np.size(value) for value in point.values()) > LARGEST:
             return compute(point)
@@ -41,7 +41,7 @@ class RememberedResults(Generic[Result]):
 def remember_results(function: Callable[[Mapping[str, Array]], Result]) -> Callable[[Mapping[str, Array]], Result]:
     """The function of a point, which computes its result at the same point once."""
     results: RememberedResults[Result] = RememberedResults()
-    return lambda point: results.recall(point, function)
+    return lambda point: results.compute(point, function)
 
 
 def _hash_point(point: Mapping[str, Array]) -> bytes:
