@@ -27,7 +27,7 @@ SHARP = 1e-9
 
 
 #: entries whose slopes are measured at a time: some 2 kB are known of each meanwhile
-AT_ONCE = 2**14
+AT_ONCE = 2**12
 
 
 def numeric_gradient(oracle: Oracle, name: str) -> NumericGradient:
@@ -58,9 +58,11 @@ def numeric_gradient(oracle: Oracle, name: str) -> NumericGradient:
 def _lengthen_dull(found: Slopes, oracle: Oracle, name: str, entries: Array) -> Slopes:
     """The slopes with longer steps where noise leaves an entry off by DULL of the largest, and those are sharper.
 
-    Steps are shares of a weight: of a bias of 0.001 they are too short for a loss in float32. A loss that does not move
-    at all (an unused row of an embedding) does not with longer ones.
+    Steps are shares of a weight: of a bias of 0.001 they are too short for a loss in float32; in float64 they are not.
+    A loss that does not move at all (an unused row of an embedding) does not with longer ones.
     """
+    if not is_coarse(oracle):
+        return found
     largest = np.max(np.abs(found.value.value), initial=0.0, where=found.smooth)
     dull = np.flatnonzero(found.smooth & (found.value.rounding > DULL * largest) & (found.value.value != 0))
     if not len(dull):
