@@ -15,7 +15,7 @@ from keras_ref.own_modules import own_command
 from keras_ref.programs import wire
 from keras_ref.programs.program import Facts, Point, Program, Trace
 from keras_ref.programs.targets import require_installed, split_prefix
-from keras_ref.supervision.processes import OUTPUT, Talk, default_memory
+from keras_ref.supervision.processes import LONGEST_WAIT, OUTPUT, Talk, default_memory
 from keras_ref.supervision.supervise import Limits, describe_end
 from scratch.arrays import Array
 
@@ -133,7 +133,7 @@ class Worker:
         """The answer to a request for the program of a target. Raises: CouldNotRun."""
         process = self._start()
         try:
-            deadline = time.monotonic() + time_limit
+            deadline = time.monotonic() + min(time_limit, LONGEST_WAIT)
             _write(process.requests, wire.pack({"target": target, "verb": verb, **request}), deadline)
             found = wire.decode(_read(process.answers, deadline))
         except TimeoutError as error:

@@ -21,6 +21,8 @@ from keras_ref.supervision.supervise import WATCHED, End, Limits, describe_end
 OUTPUT = 2**26
 #: seconds after its time limit in which a command and its supervisor end
 GRACE = 5.0
+#: seconds for which the system can be asked to wait at a time
+LONGEST_WAIT = 1e6
 #: of the machine's memory, where no limit is given
 SHARE = 0.9
 #: the supervisors that this process waits for, in any of its threads
@@ -141,11 +143,12 @@ def _read_said(supervisor: subprocess.Popen[bytes], seconds: float) -> bytes:
     said, until = b"", time.monotonic() + seconds
     with selectors.DefaultSelector() as selector:
         told = selector.register(supervisor.stdout, selectors.EVENT_READ).fd
-        while selector.select(None if until == float("inf") else max(0.0, until - time.monotonic())):
-            part = os.read(told, 2**16)
-            if not part:
-                return said
-            said += part
+        while (left := until - time.monotonic()) > 0:
+            if selector.select(min(left, LONGEST_WAIT)):
+                part = os.read(told, 2**16)
+                if not part:
+                    return said
+                said += part
     supervisor.kill()
     return b""
 

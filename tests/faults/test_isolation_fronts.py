@@ -151,6 +151,16 @@ def test_a_subject_in_every_front(front, name, monkeypatch, limited):
     assert nothing_is_left()
 
 
+@pytest.mark.parametrize("seconds", [1e300, float("inf")])
+def test_a_time_limit_that_is_longer_than_any_wait(seconds):
+    limits = type(LIMITS)(**{**vars(LIMITS), "seconds": seconds})
+    assert processes.run_limited([sys.executable, "-c", "raise SystemExit(3)"], limits).status == 3
+    worker = remote.Worker("tensorflow")
+    worker._module = "no_such_module"
+    with pytest.raises(CouldNotRun, match="must not end its process"):
+        worker.ask("shop:build", "facts", {}, time_limit=seconds)
+
+
 @pytest.mark.parametrize("data", [b"", b"\x00" * 64, b"PK\x05\x06" + bytes(18), wire.encode({"a": 1})[:-3]], ids=repr)
 def test_what_is_no_message(data):
     with pytest.raises(wire.NoMessage):

@@ -36,6 +36,24 @@ VALUES = (
 )
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-inf", "0", "-1", "1e400"])
+@pytest.mark.parametrize("verb", ["compare", "homework"])
+def test_seconds_that_are_none(gradtwin, verb, seconds):
+    status, out, err = gradtwin(verb, *BESIDE[verb], "--time-limit", seconds)
+    assert (status, out) == (2, "")
+    assert err == (
+        f"gradtwin: --time-limit must be a number of seconds above 0. Received: {float(seconds):g}. Pass 60, say.\n"
+    )
+
+
+def test_more_workers_than_a_machine_has(gradtwin):
+    assert gradtwin("check", *BESIDE["check"], "--workers", "1025") == (
+        2,
+        "",
+        "gradtwin: --workers must be at most 1024. Received: 1025. Pass 0, say.\n",
+    )
+
+
 def test_there_are_many():
     assert len(OPTIONS) > 60
 
