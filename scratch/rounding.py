@@ -61,7 +61,11 @@ class Rounding:
         if array.dtype.kind not in "fc":
             return array
         which = self.generator.integers(0, len(self.sizes), () if self.common else array.shape)
-        return np.asarray(array * self._factors_of(units)[which])
+        factors = self._factors_of(units)[which]
+        del which  # as large as the array
+        if factors.shape == array.shape != () and factors.dtype == array.dtype:
+            return np.multiply(array, factors, out=factors)
+        return np.asarray(array * factors)
 
 
 class Noisy(np.ndarray):

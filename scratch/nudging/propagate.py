@@ -32,15 +32,13 @@ from scratch.nudging.stack import stacked, values_of
 BLOCK = 2**18
 
 
-Step = Callable[[Call, State], State]
-
-
 class Propagation:
     """The losses at a point with one entry each of the weight or input `name` nudged."""
 
     def __init__(self, point: BasePoint, name: str) -> None:
         self.point, self.name = point, name
         self.calls, self.tensors = point.model.calls, point.run.tensors
+        #: functions, not bound methods: what holds itself stays for a while, with all that is known of the point
         self.plan: dict[int, tuple[Step, int]] = {}
 
     def losses(self, entries: Array, offsets: Array) -> Array:
@@ -75,7 +73,7 @@ class Propagation:
                 self.plan[i] = step, size
             if state.count > 1 and state.count * size > BLOCK:
                 return np.concatenate([self._propagate(i, part) for part in state.split(max(1, BLOCK // size))])
-            state = step(call, state)
+            state = step(self, call, state)
         return self._losses(state)
 
     def _is_changed(self, call: Call, state: State) -> bool:
@@ -89,18 +87,18 @@ class Propagation:
         channel = base.size // max(base.shape[-1], 1) if base.ndim > 1 else base.size
         if point.owns(call, self.name):
             if not self._is_changed(call, state) and point.responses(call, self.name) is not None:
-                return self._apply_responses, channel if find_activation(layer).elementwise else base.size  # type: ignore[attr-defined]
-            return self._stack, max(size, point.weights[self.name].size)
+                return Propagation._apply_responses, channel if find_activation(layer).elementwise else base.size  # type: ignore[attr-defined]
+            return Propagation._stack, max(size, point.weights[self.name].size)
         if state.samples is not None:
-            return self._merge_batch, size // point.batch
+            return Propagation._merge_batch, size // point.batch
         given = state.changed.get(call.inputs[0])
         if given is not None and not self.compute_masks(call, state) and point.keeps_masks(call):
             one = isinstance(given, Channel)
             if one and layer.elementwise and len(call.inputs) == 1 and point.is_per_sample(call):
-                return self._pack_channels, channel
+                return Propagation._pack_channels, channel
             if point.matrix(call) is not None:
-                return self._apply_matrix, base.size if one else size
-        return self._merge_batch if point.is_per_sample(call) else self._stack, size
+                return Propagation._apply_matrix, base.size if one else size
+        return Propagation._merge_batch if point.is_per_sample(call) else Propagation._stack, size
 
     def compute_masks(self, call: Call, state: State) -> dict[str, Array]:
         """The changed masks that a call takes."""
@@ -279,3 +277,7 @@ def _ranks(channel: Array) -> Array:
     ranks = np.empty(len(channel), int)
     ranks[order] = places - np.maximum.accumulate(np.where(first, places, 0))
     return ranks
+
+
+#: computes a call of a propagation
+Step = Callable[[Propagation, Call, State], State]

@@ -16,7 +16,7 @@ from keras_ref import check_updates
 #: weights of the layers that are measured, and rows of 8 of the embeddings, five of which the data use
 WEIGHTS, ROWS = (5_000, 20_000, 80_000), (40_000, 120_000)
 #: what a step may take: bytes, and times the float32 weights, all of which some optimizers take together
-FIXED, TIMES = 50e6, 100
+FIXED, TIMES = 25e6, 80
 #: the base class, and optimizers that others are inside of
 WRAPPERS = frozenset(("Optimizer", "LossScaleOptimizer", "MultiOptimizer"))
 OPTIMIZERS = {

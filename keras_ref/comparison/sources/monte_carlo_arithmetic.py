@@ -87,9 +87,10 @@ def make_noisy_law(
     return made[id(spec)]
 
 
-def update_worst(spread: Mapping[str, Array], there: Mapping[str, Any], centre: Mapping[str, Any]) -> dict[str, Array]:
-    """The largest distances so far, those of another repetition included; what is not finite is judged by itself."""
+def update_worst(spread: Mapping[str, Array], there: Mapping[str, Any], centre: Mapping[str, Any]) -> None:
+    """Let `spread`, the largest distances so far, take in those of another repetition, in place: of a large weight no
+    array more than one is made. What is not finite is judged by itself."""
     with np.errstate(invalid="ignore"):
-        return {
-            n: np.fmax(s, np.abs(np.asarray(there[n], float) - np.asarray(centre[n], float))) for n, s in spread.items()
-        }
+        for name, largest in spread.items():
+            distance = np.asarray(there[name], float) - np.asarray(centre[name], float)
+            np.fmax(largest, np.abs(distance, out=np.asarray(distance)), out=largest)

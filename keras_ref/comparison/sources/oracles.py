@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_ref.comparison.sources.differenced_loss import DifferencedLoss, NudgedLoss
 from keras_ref.comparison.sources.noise import measure_noise, measure_noise_along
-from keras_ref.comparison.sources.points import remember_results
+from keras_ref.comparison.sources.points import RememberedResults
 from keras_ref.evaluation.directional_loss import DirectionalLoss
 from keras_ref.evaluation.loss_function import LossFunction
 from scratch.arrays import Array
@@ -116,11 +116,12 @@ class MovedOracle(Oracle, Protocol):
     """An oracle that is made once at each of the points beside its own: its noise is measured there."""
 
     def moved(self, values: Mapping[str, Array]) -> Self:
-        return self._remembered(values)
+        return self._others.compute(values, self._move)
 
     @cached_property
-    def _remembered(self) -> Callable[[Mapping[str, Array]], Self]:
-        return remember_results(self._move)
+    def _others(self) -> RememberedResults[Self]:
+        """The oracles at other points; no function of this one, which would then hold itself."""
+        return RememberedResults()
 
     def _move(self, values: Mapping[str, Array]) -> Self:
         """The same loss at another point, with its noise there."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -19,21 +20,28 @@ LARGEST = 2**20
 Result = TypeVar("Result")
 
 
-def remember_results(function: Callable[[Mapping[str, Array]], Result]) -> Callable[[Mapping[str, Array]], Result]:
-    """The function of a point (arrays by name), which computes its result at the same point once."""
-    known: OrderedDict[bytes, Result] = OrderedDict()
+@dataclass(frozen=True)
+class RememberedResults(Generic[Result]):
+    """Results at points (arrays by name), the newest KEPT of them, the newest last."""
 
-    def remembered(point: Mapping[str, Array]) -> Result:
+    known: OrderedDict[bytes, Result] = field(default_factory=OrderedDict)
+
+    def compute(self, point: Mapping[str, Array], compute: Callable[[Mapping[str, Array]], Result]) -> Result:
+        """The result at a point, computed where it is not known."""
         if sum(np.size(value) for value in point.values()) > LARGEST:
-            return function(point)
+            return compute(point)
         key = _hash_point(point)
-        if key not in known:
-            known[key] = function(point)
-            while len(known) > KEPT:
-                known.popitem(last=False)
-        return known[key]
+        if key not in self.known:
+            self.known[key] = compute(point)
+            while len(self.known) > KEPT:
+                self.known.popitem(last=False)
+        return self.known[key]
 
-    return remembered
+
+def remember_results(function: Callable[[Mapping[str, Array]], Result]) -> Callable[[Mapping[str, Array]], Result]:
+    """The function of a point, which computes its result at the same point once."""
+    results: RememberedResults[Result] = RememberedResults()
+    return lambda point: results.compute(point, function)
 
 
 def _hash_point(point: Mapping[str, Array]) -> bytes:

@@ -200,41 +200,43 @@ class Prediction:
         """How far the state may be off."""
         return {name: allowed for name, allowed in self.allowed.items() if isinstance(name, tuple)}
 
-    def of_weights(self) -> Prediction:
-        """The same of the weights alone."""
-        return Prediction(
-            weights=self.weights, state=State(), allowed={name: self.allowed[name] for name in self.weights}
-        )
 
-
-def predict(twin: OptimizerTwin, start: StepStart, *, seed: int) -> Prediction:
+def predict(twin: OptimizerTwin, start: StepStart, *, seed: int, of_state: bool = True) -> Prediction:
     """A step of the twin.
 
     allowed = twice the largest move of what the step leaves behind, over ROLLS repetitions with the gradient off by its
     errors, the state by its doubts and every operation by rounding (monte_carlo_arithmetic.py, where the twice is
     derived), and with the gradients that the start has to be allowed for.
+
+    of_state   whether the state after the step is predicted too: it takes as much memory again as the weights, or twice
     """
     weights, state = twin.step(start.weights, start.gradients)
+    state = state if of_state else State()
     centre = _flatten(weights, state)
     spread = {name: np.zeros(np.shape(value)) for name, value in centre.items()}
     generator = np.random.default_rng(seed)
-    with np.errstate(all="ignore"):
-        if start.also:
-            spread = update_worst(spread, _flatten(*twin.step(start.weights, start.also)), centre)
+    if start.also:
+        with np.errstate(all="ignore"):
+            update_worst(spread, _flatten(*twin.step(start.weights, start.also)), centre)
     for k in range(ROLLS):
         # all up, all down, then patterns
-        signs = {
-            n: np.full(e.shape, 1.0 - 2 * k) if k < 2 else generator.choice([-1.0, 1.0], e.shape)
+        moves = {
+            n: (np.full(e.shape, 1.0 - 2 * k) if k < 2 else generator.choice([-1.0, 1.0], e.shape)) * e
             for n, e in start.errors.items()
         }
         moved = {
-            n: g.moved(signs[n] * start.errors[n]) if isinstance(g, SparseGradient) else g + signs[n] * start.errors[n]
+            n: g.moved(moves.pop(n)) if isinstance(g, SparseGradient) else g + moves.pop(n)
             for n, g in start.gradients.items()
         }
         off = {n: make_noisy(w, generator, unit=twin.unit) for n, w in start.weights.items()}
         with np.errstate(all="ignore"):
-            spread = update_worst(spread, _flatten(*twin.noisy(generator).step(off, moved)), centre)
-    return Prediction(weights=weights, state=state, allowed={name: 2 * s for name, s in spread.items()})
+            there = _flatten(*twin.noisy(generator).step(off, moved))
+        del moved, off
+        update_worst(spread, there, centre)
+        del there
+    for largest in spread.values():
+        np.multiply(largest, 2, out=largest)
+    return Prediction(weights=weights, state=state, allowed=spread)
 
 
 def _flatten(weights: Mapping[str, Array], state: State) -> dict[Any, Any]:
@@ -257,7 +259,8 @@ class DepartingStep:
         """The departing step from the same start, with `rows` in place of some gradients."""
         as_keras = replace(twin, optimizer=mirrors.as_keras(twin.optimizer, twin.release))
         with np.errstate(all="ignore"):
-            prediction = predict(as_keras, replace(start, gradients={**start.gradients, **rows}), seed=seed)
+            departing = replace(start, gradients={**start.gradients, **rows})
+            prediction = predict(as_keras, departing, seed=seed, of_state=False)
         # rows reach other variables too, by a norm that all share
         sparse = [d.id for d in departures.load_departures() if d.id.startswith("sparse-rows-")]
         repeated = any(r.repeated for r in rows.values())
@@ -274,10 +277,14 @@ class DepartingStep:
 
 @dataclass(frozen=True)
 class NumericGradient:
-    """Slopes of every entry of a variable, and how far they may be off."""
+    """Slopes of every entry of a variable, and how far they may be off.
+
+    unseen   how many entries of autodiff's gradient the noise of the loss left undecided
+    """
 
     slope: Array
     error: Array
+    unseen: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

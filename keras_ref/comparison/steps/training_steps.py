@@ -68,7 +68,7 @@ def compare_steps(
     notes, departed = list[str](), False
     for step, data in enumerate(batches, start=1):
         loss.refresh(data)
-        predictions = predict_step(twin, loss, oracles_at(loss), seed=seed)
+        predictions = predict_step(twin, loss, oracles_at, seed=seed, is_last=step == len(batches))
         notes += predictions.notes
         before = {name: loss.values[name] for name in loss.variables}
         _train(model, data, dtype=precision.dtype)
@@ -92,8 +92,18 @@ def compare_steps(
     return Outcome(tuple(choose_worst_step(verdicts) for verdicts in found.values()), tuple(notes))
 
 
-def predict_step(twin: OptimizerTwin, loss: LossFunction, gathered: Oracles, *, seed: int) -> StepPredictions:
-    """What the next training step should lead to, from the present weights. Raises: BadInput if nothing trains."""
+def predict_step(
+    twin: OptimizerTwin,
+    loss: LossFunction,
+    oracles_at: Callable[[LossFunction], Oracles],
+    *,
+    seed: int,
+    is_last: bool = False,
+) -> StepPredictions:
+    """What the next training step should lead to, from the present weights. Raises: BadInput if nothing trains.
+
+    is_last   whether no step follows: then nobody needs the state after it
+    """
     weights = {name: loss.values[name] for name in loss.variables}
     autodiff = run_autodiff(loss, loss.values)
     exact = {name: g for name in weights if (g := autodiff.gradient[name]) is not None}
@@ -103,23 +113,31 @@ def predict_step(twin: OptimizerTwin, loss: LossFunction, gathered: Oracles, *, 
             f"otherwise (No gradients provided for any variable). Received: none for {join_names(weights)}. "
             "check_gradients says what stops each of them."
         )
+    gathered = oracles_at(loss)
     numeric, notes = measure_slopes(gathered, list(exact), autodiff=autodiff, seed=seed)
+    notes = (*gathered.notes, *notes)
+    del gathered  # which holds copies of the weights
     rounding = {name: autodiff.rounding[name] for name in exact}
-    by_numeric = StepStart(
-        weights=weights,
-        gradients={name: n.slope for name, n in numeric.items()},
-        errors={name: n.error + rounding[name] for name, n in numeric.items()},
+    by_numeric = predict(
+        twin,
+        StepStart(
+            weights=weights,
+            gradients={name: n.slope for name, n in numeric.items()},
+            errors={name: n.error + rounding[name] for name, n in numeric.items()},
+        ).with_nearest(exact),
+        seed=seed,
+        of_state=False,
     )
     by_autodiff = StepStart(weights=weights, gradients=exact, errors=rounding)
     rows = find_sparse_gradients(loss) if loss.sparse else {}
     return StepPredictions(
-        numeric=predict(twin, by_numeric.with_nearest(exact), seed=seed).of_weights(),
-        law=predict(twin, by_autodiff, seed=seed),
+        numeric=by_numeric,
+        law=predict(twin, by_autodiff, seed=seed, of_state=not is_last),
         departing=cache(lambda: DepartingStep.of(twin, by_autodiff, rows=rows, seed=seed)),
         slopes=numeric,
         gradients=exact,
         optimizer=twin.optimizer,
-        notes=(*gathered.notes, *notes),
+        notes=notes,
     )
 
 
