@@ -10,6 +10,7 @@ surrogate, Approximation                                      what is meant to d
 The rooms, from the ground up; a module imports from its own room or from those above it in this list:
 
 undoing           a change of the whole process for a block, put back whatever ends it
+supervision       processes within limits, of which nothing is left
 errors, options   messages of three parts; every option once
 reports           verdicts and reports as plain data; terminal, HTML, GitHub and JSON
 evaluation        a loss as a pure float64 function of weights and inputs; autodiff; undoing what was changed

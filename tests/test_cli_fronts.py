@@ -129,7 +129,7 @@ def test_a_crash_is_a_verdict_with_the_signal(run, tmp_path, monkeypatch):
 
 def test_a_crash_alone_is_a_target_that_could_not_run(run, monkeypatch):
     from keras_ref.frontends import isolation
-    from keras_ref.frontends.supervise import End
+    from keras_ref.supervision.supervise import End
 
     for returned, said in (
         (-11, "killed by SIGSEGV"),

@@ -15,6 +15,7 @@ FLOORS = tuple(
     for rooms in (
         "scratch",
         "undoing",
+        "supervision",
         "errors",
         "own_modules",
         "options",

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_ref.checks.gradients import check_gradients
 from keras_ref.checks.updates import check_updates
 from keras_ref.errors import BadInput
 from keras_ref.reports.kinds import Kind
@@ -99,6 +100,51 @@ def test_many_steps_of_many_networks(name, seed):
     )
     report = check_updates(compiled(optimizer, seed), X * 10.0 ** (seed - 2), Y, steps=8)
     assert report.ok, report.explain()
+
+
+class Bent(keras.layers.Layer):
+    """A layer that refuses float64 and whose backward pass is off by a factor."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def call(self, x):
+        @tf.custom_gradient
+        def scaled(x):
+            return x * tf.ones((3,), tf.float32), lambda upstream: self.factor * upstream
+
+        return scaled(x)
+
+
+def convolutions(factor, seed, optimizer):
+    """Kinks everywhere, which the long steps of a loss in float32 pass over."""
+    keras.utils.set_random_seed(seed)
+    layers = [keras.layers.Conv2D(3, 3, activation="relu"), Bent(factor), keras.layers.BatchNormalization()]
+    layers += [keras.layers.MaxPooling2D(), keras.layers.Flatten(), keras.layers.Dropout(0.3)]
+    model = keras.Sequential([keras.Input((6, 6, 2)), *layers, keras.layers.Dense(4, "softmax")])
+    model.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy")
+    generator = np.random.default_rng(seed)
+    return model, generator.normal(size=(8, 6, 6, 2)), generator.integers(0, 4, 8)
+
+
+@pytest.mark.sampled
+@pytest.mark.parametrize("seed", range(4))
+def test_kinks_that_noise_hides(seed):
+    model, x, y = convolutions(1.0, seed, "adam")
+    assert not [v for v in check_gradients(model, x, y, training=True).verdicts if v.verdict is Kind.MISMATCH]
+    report = check_updates(model, x, y, steps=2)
+    assert report.ok, report.explain()
+
+
+@pytest.mark.sampled
+@pytest.mark.parametrize("seed", range(2))
+def test_a_wrong_gradient_beside_kinks(seed):
+    model, x, y = convolutions(1.1, seed, "sgd")
+    report = check_updates(model, x, y, steps=1)
+    wrong = [v for v in report.verdicts if v.verdict is Kind.MISMATCH]
+    assert wrong and all("conv2d" in v.name for v in wrong), report.explain()
+    assert {v.reason_code for v in wrong} == {Reason.GRADIENT_DIFFERS}
 
 
 class Stepping(keras.Model):

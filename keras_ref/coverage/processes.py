@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
+import selectors
 import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from keras_ref.own_modules import own_command
+from keras_ref.supervision.processes import OUTPUT, Talk, default_memory
+from keras_ref.supervision.supervise import End, Limits
+
+#: bytes of the longest line of a result
+LONGEST = 2**26
 
 
 @dataclass(frozen=True)
@@ -58,56 +61,63 @@ def run_in_turn(
     """Run a command that takes arguments in turn, and prints for each a line of JSON with its "name".
 
     command    makes the command line from the arguments that are left
-    patience   seconds without a line after which a process is killed
+    patience   seconds without a result after which a process is killed
     environment   variables of the process that are not those of this one
 
     The argument at which a process dies or is killed has no result; a new process takes the rest.
     """
     left = list(names)
+    limits = Limits(seconds=float("inf"), bytes=default_memory(), output=OUTPUT)
     while left:
-        with subprocess.Popen(
-            command(left),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, **(environment or {})},
-            process_group=0,
-        ) as process:
-            try:
-                for line in _read_lines(process, patience):
-                    if line.startswith("{"):
-                        result = json.loads(line)
-                        left.remove(result["name"])
-                        yield Answer(result["name"], result)
-            except BaseException:  # Ctrl-C does not reach the group
-                kill_group(process)
-                raise
-            process.wait()
-            kill_group(process)
-        status = process.returncode
-        if left:
-            ended = f"killed the process (signal {-status})" if status < 0 else f"ended the process (status {status})"
-            yield Answer(left.pop(0), None, ended)
-
-
-def kill_group(process: subprocess.Popen[Any]) -> None:
-    """Kill a process that was started with a group of its own, and all that it has left in the group."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def _read_lines(process: subprocess.Popen[str], patience: float) -> Iterator[str]:
-    """The lines that a process writes; after `patience` seconds without one it is killed."""
-    while process.stdout is not None:
-        watch = threading.Timer(patience, kill_group, [process])
-        watch.start()
+        process = Talk(command(left), limits, environment={**os.environ, **(environment or {})})
         try:
-            line = process.stdout.readline()
+            process.requests.close()  # it is asked nothing
+            for result in _read_results(process, left, patience=patience):
+                left.remove(result["name"])
+                yield Answer(result["name"], result)
+            end = process.end() if left else None
         finally:
-            watch.cancel()
-        if not line:
-            return
-        yield line
+            process.close()
+        if end is not None:
+            yield Answer(left.pop(0), None, _describe(end))
+
+
+def _describe(end: End) -> str:
+    if end.limit:
+        return f"was {end.limit}"
+    if end.status < 0:
+        return f"killed the process (signal {-end.status})"
+    return f"ended the process (status {end.status})"
+
+
+def _read_results(process: Talk, left: Collection[str], *, patience: float) -> Iterator[dict[str, Any]]:
+    """The lines of JSON that a process writes on what is left, to its end, or to `patience` seconds without one, or to
+    a line that is too long: the process is then killed.
+    """
+    unread, until = b"", time.monotonic() + patience
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.answers, selectors.EVENT_READ)
+        while selector.select(max(0.0, until - time.monotonic())):
+            part = os.read(process.answers.fileno(), 2**16)
+            *lines, unread = (unread + part).split(b"\n")
+            for result in filter(None, map(_parse_result, lines)):
+                if result["name"] in left:
+                    yield result
+                    until = time.monotonic() + patience
+            if not part:
+                return
+            if len(unread) > LONGEST or time.monotonic() > until:
+                break
+    process.kill()
+
+
+def _parse_result(line: bytes) -> dict[str, Any] | None:
+    """The result in a line; None for what an operation has printed."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and "name" in found else None
 
 
 def main(arguments: list[str]) -> None:

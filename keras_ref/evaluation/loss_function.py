@@ -27,7 +27,7 @@ from keras_ref.evaluation.backward_errors import (
     Refused,
     as_floats,
     find_place,
-    recording_wrong_gradients,
+    list_wrong_gradients,
     require_scalar,
     running_backward_pass,
 )
@@ -239,7 +239,8 @@ class LossFunction(PerturbedLosses):
 
         Raises: BackwardPassFailed where it is the user's code that is at fault, or an operation has no gradient.
         """
-        wrong = [] if failed.place or failed.lacks_gradient else self._wrong_gradients(values)
+        eagerly = partial(self.run_in, "eager", self.tape, values)
+        wrong = [] if failed.place or failed.lacks_gradient else list_wrong_gradients(eagerly)
         if wrong:
             raise BackwardPassFailed(wrong[0], place="") from failed.error
         if failed.place or not isinstance(failed.error, tf.errors.OpError):
@@ -264,16 +265,6 @@ class LossFunction(PerturbedLosses):
             return gradient
         self.refused[name] = Refused(Kind.MISMATCH, Reason.WRONG_SHAPE, (gradient.shape, shape))
         return np.full(shape, np.nan)
-
-    def _wrong_gradients(self, values: Mapping[str, Array]) -> list[str]:
-        """What hand-made backward functions return that fits nothing. Raises: BackwardPassFailed, with a place."""
-        with recording_wrong_gradients() as wrong:
-            try:
-                self.run_in("eager", self.tape, values)
-            except BackwardPassFailed as failed:
-                if failed.place and not wrong:
-                    raise
-        return wrong
 
     def run_in(
         self, mode: str, taped: Callable[..., Any], values: Mapping[str, Array], *, key: str = "gradient"

@@ -26,10 +26,10 @@ from keras_ref.frontends.path_command import PathCommand
 from keras_ref.frontends.recorded import permit, read_json, read_recorded
 from keras_ref.frontends.running import Outputs, run_command
 from keras_ref.frontends.starting import start_tensorflow
-from keras_ref.frontends.supervise import WATCHED
 from keras_ref.lesson.cli import lesson, recipe
 from keras_ref.options import FILE, OPTIONS, read_settings
 from keras_ref.reports.terminal import make_console
+from keras_ref.supervision.supervise import WATCHED
 
 app = typer.Typer(
     add_completion=True,

@@ -16,7 +16,7 @@ from keras_ref.errors import CouldNotRun
 from keras_ref.frontends.exit_status import COULD_NOT, FINDING
 from keras_ref.frontends.invocation import hash_file, read_versions
 from keras_ref.frontends.recorded import describe_changes, refuse_library, require_valid
-from keras_ref.options import FILE, OPTIONS, require_minimum
+from keras_ref.options import FILE, OPTIONS, require_count, require_seconds
 from keras_ref.reports.comparison import Comparison, Row
 from keras_ref.reports.escaping import make_printable
 from keras_ref.reports.files import Output, describe_writer, find_sources, refuse_outputs, write
@@ -76,7 +76,7 @@ class ComparisonRun:
         from keras_ref.inputs.targets import load_data
 
         if self.steps:
-            require_minimum("steps", self.steps)
+            require_count("steps", self.steps)
         x, y, _ = load_data(self.data) if self.data else (None, None, None)
         return compare_programs(
             self.a,
@@ -149,6 +149,7 @@ def compare(
         seed=seed,
         time_limit=time_limit,
     )
+    require_seconds("--time-limit", time_limit)
     found = _run(run, json=json, html=html, junit=junit, force=force)
     raise typer.Exit(choose_status(found))
 

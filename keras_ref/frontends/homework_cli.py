@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.options import FILE, FOLDER, OPTIONS
+from keras_ref.options import FILE, FOLDER, OPTIONS, require_seconds
 from keras_ref.reports import junit
 from keras_ref.reports.escaping import make_printable
 from keras_ref.reports.files import Output, describe_writer, refuse_outputs, write
@@ -61,6 +61,7 @@ def homework(
         Output(option="--json", path=json, kind="report", command="homework"),
         Output(option="--junit", path=junit_path, kind="junit", command="homework"),
     ]
+    require_seconds("--time-limit", time_limit)
     refuse_outputs(outputs, inputs=paths, force="" if force else "--force")
     if new:
         from keras_ref.homework.exercises import hand_out

@@ -13,7 +13,6 @@ from typing import Any
 
 from keras_ref.errors import BadInput, CouldNotRun, find_place, shorten_error, target_stays
 from keras_ref.frontends.distribution import open_executor
-from keras_ref.frontends.supervise import WATCHED
 from keras_ref.frontends.verbs import find_check
 from keras_ref.inputs.releases import find_version
 from keras_ref.inputs.targets import Loaded, complete_data, import_module, load_data, load_target
@@ -28,6 +27,7 @@ from keras_ref.options import (
 from keras_ref.own_modules import PLACE
 from keras_ref.reports.files import describe_writer, is_plain_file
 from keras_ref.reports.verdict import Report
+from keras_ref.supervision.supervise import WATCHED
 from keras_ref.undoing import staying_here
 from scratch.nudging.answers import OtherSoftware
 from scratch.progress import Progress, ticking

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.frontends import supervise, variable_names
+from keras_ref.frontends import variable_names
 from keras_ref.frontends.invocation import Invocation
 from keras_ref.frontends.recorded import read_report
-from keras_ref.frontends.supervise import WATCHED, End, Limits, describe_end
 from keras_ref.options import parse_memory_limit, parse_time_limit
 from keras_ref.own_modules import own_command
 from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
+from keras_ref.supervision.processes import OUTPUT, default_memory, run_limited
+from keras_ref.supervision.supervise import End, Limits, describe_end
 
-#: bytes that a target may print
-OUTPUT = 2**26
-#: of the machine's memory, where no limit is given
-SHARE = 0.9
 #: what the command's own sentences begin with
 PREFIX = "gradtwin: "
-#: the supervisors that this process waits for, in any of its threads
-_RUNNING: set[subprocess.Popen[bytes]] = set()
 
 
 def run_isolated(invocation: Invocation, target: str) -> Report:
@@ -64,41 +55,6 @@ def read_isolated_names(invocation: Invocation, target: str) -> list[str] | Repo
     return report_crash(target, end, alone.replay())
 
 
-def run_limited(command: list[str], limits: Limits) -> End:
-    """Run a command under keras_ref/frontends/supervise.py, which leaves nothing of it behind, and with this process
-    ends it. A command that ends its supervisor was stopped.
-    """
-    with subprocess.Popen(
-        [sys.executable, supervise.__file__, json.dumps(vars(limits)), *command],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=_make_environment(),
-        start_new_session=True,
-    ) as process:
-        _RUNNING.add(process)
-        try:
-            said = process.stdout.read() if process.stdout is not None else b""
-        finally:
-            _RUNNING.discard(process)
-            if process.stdin is not None:
-                process.stdin.close()
-    if not said:
-        how = f"stopped, for the process that supervises it {describe_end(process.returncode)}"
-        return End(status=process.returncode, limit=how.replace("killed", "was killed"), stderr="")
-    return End(**json.loads(said))
-
-
-def end_running() -> None:
-    """End all isolated processes, those that other threads wait for."""
-    for process in list(_RUNNING):
-        process.terminate()
-
-
-def default_memory() -> int:
-    """Bytes of memory that a target may take where no limit is given; 0 for any."""
-    return int(SHARE * memory_of_machine())
-
-
 def choose_limits(invocation: Invocation) -> Limits:
     """The limits that a command gives its isolated targets."""
     return Limits(
@@ -106,16 +62,6 @@ def choose_limits(invocation: Invocation) -> Limits:
         bytes=parse_memory_limit(invocation.value("memory-limit")) or default_memory(),
         output=OUTPUT,
     )
-
-
-def memory_of_machine() -> int:
-    """Bytes of memory that this machine has, or that the container allows; 0 where nothing says so."""
-    with suppress(ValueError, OSError):
-        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        with suppress(ValueError, OSError):
-            physical = min(physical, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-        return physical
-    return 0
 
 
 def raise_refusal(end: End) -> None:
@@ -127,12 +73,6 @@ def raise_refusal(end: End) -> None:
         raise CouldNotRun(last.removeprefix(PREFIX))
     if end.status == 3:
         raise RuntimeError(f"in the isolated process, {last.removeprefix(PREFIX)}")
-
-
-def _make_environment() -> dict[str, str]:
-    """This process's environment without GitHub's variables: the parent annotates the findings, once."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY")}
-    return {**kept, WATCHED: "1"}
 
 
 def report_crash(target: str, end: End, replay: str) -> Report:

@@ -5,6 +5,7 @@ Exit status: 0 nothing fails, 1 a script was written, 2 it could not run.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -20,6 +21,7 @@ from keras_ref.frontends.exit_status import FINDING
 from keras_ref.options import FILE, OPTIONS, parse_time_limit
 from keras_ref.reports.files import Output, find_sources, refuse_outputs, write
 from keras_ref.reports.terminal import make_console, make_ticker, show_progress
+from keras_ref.supervision.supervise import WATCHED, describe_end
 from keras_ref.undoing import staying_here
 
 if TYPE_CHECKING:
@@ -81,6 +83,8 @@ def minimise(
     try:
         found = with_progress(target, lambda progress: open_subject(target, against, asked)(seconds, progress))
     except NothingToMinimise as nothing:
+        if script and WATCHED in os.environ:  # what isolates this process believes no exit status by itself
+            write("--script", script, f"# gradtwin: {' '.join(str(nothing).split())}\n")
         say(str(nothing))
         raise typer.Exit(0) from nothing
     show_script(found, script)
@@ -92,9 +96,10 @@ def run_isolated(target: str, script: str) -> int:
 
     Raises: CouldNotRun where the process ends otherwise than by itself, or with the sentence that it wrote.
     """
-    from keras_ref.frontends.isolation import OUTPUT, default_memory, raise_refusal, run_limited
-    from keras_ref.frontends.supervise import Limits, describe_end
+    from keras_ref.frontends.isolation import raise_refusal
     from keras_ref.own_modules import own_command
+    from keras_ref.supervision.processes import OUTPUT, default_memory, run_limited
+    from keras_ref.supervision.supervise import Limits
 
     with TemporaryDirectory() as folder:
         file = Path(folder, "script.py")
@@ -103,16 +108,17 @@ def run_isolated(target: str, script: str) -> int:
         end = run_limited(command, Limits(seconds=ISOLATED, bytes=default_memory(), output=OUTPUT))
         found = file.read_text(encoding="utf-8") if file.exists() else ""
     raise_refusal(end)
-    if end.limit or end.status not in (0, FINDING):
+    if end.limit or end.status not in (0, FINDING) or not found:
+        how = end.limit or describe_end(end.status)
         raise CouldNotRun(
             f"A target must leave the process running to be made small. Received: {target}, whose process "
-            f"was {end.limit or describe_end(end.status)}. Take layers out by hand, with gradtwin check --isolate."
+            f"{'was ' * (not how.startswith('ended'))}{how}. Take layers out by hand, with gradtwin check --isolate."
         )
     try:
-        if script and found:
+        if script and end.status == FINDING:
             write("--script", script, found)
     finally:  # whether a file could be written or not; and last, for nobody may read this
-        say(found.rstrip("\n") or f"{target}: nothing fails, or not twice in the same way.")
+        say(found.rstrip("\n").removeprefix("# gradtwin: " * (end.status == 0)))
     return end.status
 
 

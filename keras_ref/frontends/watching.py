@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.frontends.supervise import WATCHED, describe_end
+from keras_ref.supervision.supervise import WATCHED, describe_end
 
 #: prctl(2): the signal that this process gets when its parent ends
 PR_SET_PDEATHSIG = 1

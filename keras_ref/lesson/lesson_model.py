@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.errors import CouldNotRun
+from keras_ref.errors import CouldNotRun, shorten_error
 from keras_ref.evaluation.keras_objects.keras_parts import loss_weights_of
 from keras_ref.inputs import data as data_module
 from keras_ref.inputs.targets import load_data, load_target
@@ -159,8 +159,9 @@ def _own_weights(weights: Any) -> list[Array]:
     advice = "Pass '[[[1.5]], [0.0]]', say."
     try:
         arrays = [np.asarray(w, dtype=float) for w in weights]
-    except (TypeError, ValueError) as error:
-        raise CouldNotRun(f"{rule}. Received: {weights!r}, which are no arrays of numbers. {advice}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        given = shorten_error(repr(weights))[:-1]
+        raise CouldNotRun(f"{rule}. Received: {given}, which are no arrays of numbers. {advice}") from error
     kernels, biases = arrays[::2], arrays[1::2]
     sizes = [1, *(k.shape[1] if k.ndim == 2 else -1 for k in kernels)]
     fits = len(kernels) == len(biases) > 0 and sizes[-1] == 1

@@ -18,7 +18,8 @@ from keras_ref.checks.layers_and_functions import check_function, check_layer
 from keras_ref.checks.updates import check_updates
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.arguments import takes
-from keras_ref.evaluation.changed_state.guard import answer_interruption, leaves_no_trace
+from keras_ref.evaluation.changed_state.guard import leaves_no_trace
+from keras_ref.evaluation.changed_state.held_signals import answer_interruption
 from keras_ref.inputs.arrays import convert_data
 from keras_ref.minimisation.cases import CLAIMS, PLAIN, CallCase
 from keras_ref.minimisation.definitions import has_same_definition, show_definition

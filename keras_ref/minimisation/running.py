@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import linecache
 import os
-import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -17,8 +16,9 @@ from typing import Any
 import numpy as np
 from keras.src.backend.common import global_state
 
-from keras_ref.coverage.processes import kill_group
 from keras_ref.evaluation.changed_state.float64 import POLICY, restore_process_state
+from keras_ref.supervision.processes import OUTPUT, default_memory, run_limited
+from keras_ref.supervision.supervise import Limits
 
 #: the name of the text where its source is asked for
 NAME = "<script>"
@@ -64,20 +64,7 @@ def exit_status_of(text: str, *, seconds: float, onednn: bool = True) -> int | N
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "KERAS_BACKEND")}
     environment["TF_ENABLE_ONEDNN_OPTS"] = "1" if onednn else "0"
     environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    with (
-        _file(text) as file,
-        subprocess.Popen(  # noqa: S603 (this interpreter, with a text that is made here)
-            [sys.executable, str(file)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,  # a pipe would be waited for as long as a child of the script has it
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            process_group=0,
-        ) as process,
-    ):
-        try:
-            return process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return None
-        finally:
-            kill_group(process)
+    limits = Limits(seconds=seconds, bytes=default_memory(), output=OUTPUT)
+    with _file(text) as file:
+        end = run_limited([sys.executable, str(file)], limits, environment)
+    return None if end.limit else end.status

@@ -16,9 +16,10 @@ from keras_ref.options.values import (
     parse_time_limit,
     require_address,
     require_choice,
+    require_count,
     require_legal,
-    require_minimum,
     require_path,
+    require_seconds,
 )
 
 __all__ = [
@@ -38,7 +39,8 @@ __all__ = [
     "read_settings",
     "require_address",
     "require_choice",
+    "require_count",
     "require_legal",
-    "require_minimum",
     "require_path",
+    "require_seconds",
 ]

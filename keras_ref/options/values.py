@@ -51,13 +51,27 @@ def parse_expectations(given: tuple[str, ...]) -> dict[str, str]:
     return pairs
 
 
-def require_minimum(name: str, given: int) -> int:
-    """Return a number given for an option, which may not be negative (steps, batches: nor 0). Raises: CouldNotRun."""
-    least = 1 if name in ("steps", "batches") else 0
-    if given < least:
+#: the least and the largest number that an option takes, where not 0 and any
+_LEAST, _MOST = {"steps": 1, "batches": 1}, {"workers": 1024}
+
+
+def require_count(name: str, given: int) -> int:
+    """Return a number given for an option, which may not be negative (steps, batches: nor 0), nor, for workers, more
+    than a machine can have. Raises: CouldNotRun.
+    """
+    least, most = _LEAST.get(name, 0), _MOST.get(name, given)
+    if not least <= given <= most:
+        bound = f"at least {least}" if given < least else f"at most {most}"
         raise CouldNotRun(
-            f"--{name} must be at least {least}. Received: {given}. Pass {max(least, OPTIONS[name].default)}, say."
+            f"--{name} must be {bound}. Received: {given}. Pass {max(least, OPTIONS[name].default)}, say."
         )
+    return given
+
+
+def require_seconds(option: str, given: float) -> float:
+    """Return seconds given for an option: a number above 0, and finite. Raises: CouldNotRun."""
+    if not 0 < given < math.inf:
+        raise CouldNotRun(f"{option} must be a number of seconds above 0. Received: {given:g}. Pass 60, say.")
     return given
 
 
@@ -145,4 +159,4 @@ def require_legal(given: Mapping[str, Any]) -> None:
     parse_memory_limit(given.get("memory-limit", OPTIONS["memory-limit"].default))
     require_address(given.get("cluster", OPTIONS["cluster"].default))
     for name in ("steps", "batches", "seed", "workers"):
-        require_minimum(name, given.get(name, OPTIONS[name].default))
+        require_count(name, given.get(name, OPTIONS[name].default))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import selectors
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,6 +15,8 @@ from keras_ref.own_modules import own_command
 from keras_ref.programs import wire
 from keras_ref.programs.program import Facts, Point, Program, Trace
 from keras_ref.programs.targets import require_installed, split_prefix
+from keras_ref.supervision.processes import LONGEST_WAIT, OUTPUT, Talk, default_memory
+from keras_ref.supervision.supervise import Limits, describe_end
 from scratch.arrays import Array
 
 #: seconds that one request may take, loading the program included
@@ -88,14 +88,15 @@ class RemoteProgram(Program):
 
 
 class Worker:
-    """A process that answers requests on one backend. Closed, or collected, it ends.
+    """A process that answers requests on one backend, within limits of memory and of what it prints. Closed, or
+    collected, it ends, with whatever it has started.
 
     module   what runs there: by default it answers for programs
     """
 
     def __init__(self, backend: str, *, module: str = "keras_ref.programs.worker") -> None:
         self._backend, self._module = backend, module
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Talk | None = None
         self._printed: Any = None
 
     @property
@@ -109,11 +110,7 @@ class Worker:
     def close(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            process.kill()
-            process.wait()
-            for stream in (process.stdin, process.stdout):
-                if stream is not None:
-                    stream.close()
+            process.close()
         if self._printed is not None:
             self._printed.close()
             self._printed = None
@@ -121,15 +118,14 @@ class Worker:
     def __del__(self) -> None:
         self.close()
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> Talk:
         if self._process is None:
             self._printed = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
-            self._process = subprocess.Popen(
+            self._process = Talk(
                 own_command(self._module),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                Limits(seconds=float("inf"), bytes=default_memory(), output=OUTPUT),
+                environment=make_environment(self._backend),
                 stderr=self._printed,
-                env=make_environment(self._backend),
             )
         return self._process
 
@@ -137,8 +133,9 @@ class Worker:
         """The answer to a request for the program of a target. Raises: CouldNotRun."""
         process = self._start()
         try:
-            wire.send(process.stdin, {"target": target, "verb": verb, **request})  # type: ignore[arg-type]
-            found = wire.decode(_read(process.stdout, time.monotonic() + time_limit))
+            deadline = time.monotonic() + min(time_limit, LONGEST_WAIT)
+            _write(process.requests, wire.pack({"target": target, "verb": verb, **request}), deadline)
+            found = wire.decode(_read(process.answers, deadline))
         except TimeoutError as error:
             self.close()
             raise CouldNotRun(
@@ -146,11 +143,18 @@ class Worker:
                 f"({verb}). Look for an endless loop, or give it more time."
             ) from error
         except (EOFError, BrokenPipeError) as error:
-            said, how = self._read_last_line(), describe_end(process.wait())
+            end = process.end()
+            said, how = self._read_last_line(), end.limit or describe_end(end.status)
             self.close()
             raise CouldNotRun(
                 f"A program must not end its process. Received: {target}, {how}{f' ({said})' if said else ''}. "
                 "Run it by itself."
+            ) from error
+        except wire.NoMessage as error:
+            self.close()
+            raise CouldNotRun(
+                f"A program must leave its answers to gradtwin. Received: {target}, which writes into them ({verb}). "
+                "Let it print what it has to say."
             ) from error
         if "refused" in found:
             raise CouldNotRun(found["refused"])
@@ -179,16 +183,23 @@ def make_environment(backend: str) -> Mapping[str, str]:
     }
 
 
-def describe_end(status: int) -> str:
-    """How a process ended: "killed by SIGABRT", "ended with exit status 3"."""
-    try:
-        return f"killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"ended with exit status {status}"
+def _write(stream: BinaryIO, data: bytes, deadline: float) -> None:
+    """Write to a pipe, whose reader may have stopped. Raises: TimeoutError after the deadline; BrokenPipeError."""
+    file, left = stream.fileno(), memoryview(data)
+    os.set_blocking(file, False)
+    with selectors.DefaultSelector() as selector:
+        selector.register(file, selectors.EVENT_WRITE)
+        while left:
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                raise TimeoutError
+            left = left[os.write(file, left) :]
 
 
-def _read(stream: BinaryIO | Any, deadline: float) -> bytes:
-    """One message of a pipe. Raises: EOFError at its end, TimeoutError after the deadline (of time.monotonic)."""
+def _read(stream: BinaryIO, deadline: float) -> bytes:
+    """One message of a pipe.
+
+    Raises: EOFError at its end, TimeoutError after the deadline (of time.monotonic), NoMessage for one too long.
+    """
     file, data, wanted = stream.fileno(), bytearray(), wire.LENGTH
     with selectors.DefaultSelector() as selector:
         selector.register(file, selectors.EVENT_READ)
@@ -201,4 +212,6 @@ def _read(stream: BinaryIO | Any, deadline: float) -> bytes:
             data += part
             if len(data) == wire.LENGTH and wanted == wire.LENGTH:
                 wanted += int.from_bytes(data[: wire.LENGTH], "big")
+                if wanted > wire.LONGEST:
+                    raise wire.NoMessage(f"{wanted} bytes")
     return bytes(data[wire.LENGTH :])

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Mapping
 from typing import Any, BinaryIO
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -13,6 +14,12 @@ from scratch.arrays import Array
 
 #: bytes of the length that stands before each message
 LENGTH = 8
+#: bytes of the longest message
+LONGEST = 2**34
+
+
+class NoMessage(Exception):
+    """What arrived is not what `encode` writes."""
 
 
 def encode(value: Any) -> bytes:
@@ -38,7 +45,23 @@ def encode(value: Any) -> bytes:
 
 
 def decode(data: bytes) -> Any:
-    """The value that `encode` wrote; tuples come back as lists."""
+    """The value that `encode` wrote; tuples come back as lists. Raises: NoMessage for anything else."""
+    try:
+        return _decode(data)
+    except (
+        ArithmeticError,
+        AttributeError,
+        EOFError,
+        LookupError,
+        OSError,
+        TypeError,
+        ValueError,
+        BadZipFile,
+    ) as error:
+        raise NoMessage(str(error)) from error
+
+
+def _decode(data: bytes) -> Any:
     with np.load(io.BytesIO(data), allow_pickle=False) as archive:
         arrays = dict(archive)
 
@@ -55,10 +78,15 @@ def decode(data: bytes) -> Any:
     return made(json.loads(arrays["text"].tobytes()))
 
 
+def pack(value: Any) -> bytes:
+    """One message: a value as bytes, with their number in front."""
+    data = encode(value)
+    return len(data).to_bytes(LENGTH, "big") + data
+
+
 def send(stream: BinaryIO, value: Any) -> None:
     """Write one message."""
-    data = encode(value)
-    stream.write(len(data).to_bytes(LENGTH, "big") + data)
+    stream.write(pack(value))
     stream.flush()
 
 

@@ -1,7 +1,7 @@
 """The process of programs: `python -m keras_ref.programs.worker` answers requests until its input ends.
 
 What the program prints does not reach the answers: standard output is the parent's capture, and answers go to a copy of
-the original stream.
+the original stream. What the program reads is nothing: requests come from a copy, too.
 """
 
 from __future__ import annotations
@@ -63,12 +63,13 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
 
 def main() -> None:
     """Answer the parent's requests."""
-    answers = os.fdopen(os.dup(1), "wb")
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # a program that asks its user something would read the requests
     os.dup2(2, 1)
     sys.stdout = sys.stderr
     leave_out_triton()
     with np.errstate(all="ignore"):
-        serve(sys.stdin.buffer, answers)
+        serve(requests, answers)
 
 
 if __name__ == "__main__":

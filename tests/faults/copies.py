@@ -10,29 +10,16 @@ import random
 import select
 import signal
 import sys
-import threading
 import time
 import warnings
 from collections import Counter
-from contextlib import suppress
-from dataclasses import dataclass
 
-from interrupting import PLACES, count_lines, interrupted_at, join_all, line_of, place_of, tracing
+from interrupting import PLACES, Interruption, count_lines, interrupted_at, line_of, place_of, tracing
 
 #: seconds after which a copy is thought to wait for a thread that a copy does not have
 STUCK = 6.0
 #: seconds for which a copy has the processor to itself before the call goes on, and how many may run at once
 ALONE, AT_ONCE = 0.5, 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interruption:
-    """What came of an interruption at a place: how the call ended, and what was changed afterwards."""
-
-    place: tuple
-    error: str
-    ended: str
-    changed: tuple[str, ...]
 
 
 class Copies:
@@ -77,11 +64,6 @@ class Copies:
                 out.write(text)
         finally:
             os._exit(0)
-
-    @property
-    def most(self):
-        """How many copies have told what was changed, or how many have not, if those are more."""
-        return max(len(self.found), len(self.stuck))
 
     def wait(self):
         """Hear what all copies have to tell."""
@@ -189,52 +171,3 @@ def interrupted_copies(call, changed, *, errors, choose):
             Interruption(place=place, error=error.__name__, ended=f"{ended} here", changed=tuple(map(str, changed())))
         )
     return [*copies.found, *again]
-
-
-def signalled_copies(call, changed, *, count, draw):
-    """Run a call as often as it takes, and interrupt copies of it at any time, twice within 30 ms, until so many have
-    told what was changed, or as many have not.
-
-    draw   a random.Random for the times
-    """
-    copies, timers = Copies(), []
-
-    def copy(number, frame):
-        """In a copy: be interrupted, and again soon. In this process: wait for the next time."""
-        if copies.told_to is not None or copies.most >= count:
-            return
-        second = draw.uniform(0, 0.03)
-        place = frame.f_code.co_filename, frame.f_lineno, second
-        if copies.make(place, KeyboardInterrupt):
-            main = threading.main_thread().ident
-            timers.append(threading.Timer(second, signal.pthread_kill, (main, signal.SIGINT)))
-            timers[0].start()
-            signal.raise_signal(signal.SIGINT)
-        signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.001, 0.03))
-
-    before = signal.signal(signal.SIGALRM, copy)
-
-    def settle():
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        join_all(timers)
-        signal.signal(signal.SIGALRM, before)
-
-    ended = ""
-    try:
-        while copies.told_to is None and copies.most < count:
-            signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.001, 0.03))
-            call()
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            copies.wait()
-        settle()
-    except BaseException as error:
-        ended = type(error).__name__
-        # in a copy the second signal may come here, and there is no third
-        with suppress(KeyboardInterrupt):
-            settle()
-        settle()
-        if copies.told_to is None:
-            raise
-    if copies.told_to is not None:
-        copies.tell(ended, changed)
-    return copies.found, copies.stuck

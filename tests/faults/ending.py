@@ -262,7 +262,7 @@ def copied(trial, made, counted=None):
 def load_what_commands_load():
     """Modules that are imported where they are first needed: copies have them from here."""
     from keras_ref.frontends import cli
-    from keras_ref.frontends.supervise import WATCHED
+    from keras_ref.supervision.supervise import WATCHED
 
     os.environ[WATCHED] = "1"  # no process is made that watches this one
     for arguments in (["--help"], ["check", "m:right"]):

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from everything import changes, everything
 
 from keras_ref import check_function, check_gradients, check_layer, check_updates, compare
 from keras_ref.frontends.invocation import Invocation
@@ -172,3 +173,11 @@ def minimisation():
 
 #: verbs that call those above
 MORE = {make.__name__: make for make in (replay, minimisation)}
+
+
+def subject(name):
+    """A call of a verb, and what gives all that has changed since now."""
+    objects, variables, call = (SUBJECTS | MORE)[name]()
+    call()
+    before = everything(*objects, variables=variables)
+    return call, lambda: changes(before, everything(*objects, variables=variables))

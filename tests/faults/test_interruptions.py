@@ -1,29 +1,25 @@
-"""Nothing of the user's changes: every verb, interrupted at every line, by signals, in two threads, changes nothing.
+"""Nothing of the user's changes: every verb, interrupted at every line or in two threads, changes nothing.
 
-The long form (-m slow) tries every line in every phase with both errors, and 1,000 double signals; the default run
-takes a few lines, others each time.
+The long form (-m slow) tries every line in every phase with both errors; the default run takes a few lines, others
+each time.
 """
 
-import ctypes
 import random
 import signal
 import threading
-from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import count
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from copies import first_and_last, first_in_phase, interrupted_copies, signalled_copies
-from everything import changes, everything
-from interrupting import line_of, tracing
-from subjects import MORE, SUBJECTS, X, Y, plain_model
+from copies import first_and_last, first_in_phase, interrupted_copies
+from everything import changes, everything, shallow
+from subjects import MORE, SUBJECTS, X, Y, plain_model, subject
 
-from keras_ref import check_function, check_gradients
+from keras_ref import check_function, check_gradients, check_updates
 from keras_ref.errors import BadInput
-from keras_ref.evaluation.changed_state.guard import HeldSignals, leaves_no_trace
-from keras_ref.evaluation.changed_state.python_numbers import DoubleFloat
 from keras_ref.evaluation.changed_state.restoration import Restoration
 from keras_ref.minimisation.search import Search
 
@@ -34,14 +30,6 @@ ERRORS = (KeyboardInterrupt, MemoryError)
 
 #: how many of the first lines of a call the default run draws from
 LINES, DRAWN_LINES = 1000, 4
-
-
-def subject(name):
-    """A call of a verb, and what gives all that has changed since now."""
-    objects, variables, call = (SUBJECTS | MORE)[name]()
-    call()
-    before = everything(*objects, variables=variables)
-    return call, lambda: changes(before, everything(*objects, variables=variables))
 
 
 @pytest.mark.sampled
@@ -78,113 +66,19 @@ def test_an_interruption_at_any_line_changes_nothing(name, error):
     assert [one for one in tried if one.changed] == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SUBJECTS)
-def test_signals_change_nothing(name):
-    """A thousand in all, two each: at any time, and within 30 ms of one another."""
-    call, changed = subject(name)
-    wanted = 1000 // len(SUBJECTS) + 1
-    found, _ = signalled_copies(call, changed, count=wanted, draw=DRAWN)
-    assert [one for one in found if one.changed] == []
-    assert len(found) >= wanted
-    assert {one.ended for one in found} <= {"KeyboardInterrupt"}
+@pytest.mark.sampled
+@pytest.mark.parametrize("verb", [check_gradients, partial(check_updates, steps=1)])
+def test_a_model_that_has_not_been_trained_yet(verb):
+    """Its compiled loss and metrics are built by their first call, for the targets of that."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)], name="untrained")
+    model.compile("sgd", "mse", metrics=["mae"])
+    before = everything(model), built_parts(model)
+    verb(model, X, Y)
+    assert changes(before, (everything(model), built_parts(model))) == []
 
 
-def test_two_signals_while_a_check_is_undone():
-    """The second one, and those that come while everything is put back, wait until that is done."""
-    came, log = [], []
-
-    def undo():
-        signal.raise_signal(signal.SIGINT)
-        log.append("undone")
-
-    @leaves_no_trace
-    def verb():
-        with Restoration() as restoration:
-            restoration.undo_by(undo)
-            signal.raise_signal(signal.SIGINT)
-            log.append("not reached")
-
-    def handler(number, frame):
-        came.append(number)
-        raise KeyboardInterrupt(len(came))
-
-    before = signal.signal(signal.SIGINT, handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            verb()
-        assert signal.getsignal(signal.SIGINT) is handler
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert log == ["undone"]
-    assert came == [signal.SIGINT] * 2
-
-
-def test_a_signal_that_raises_nothing_is_delivered_every_time():
-    came = []
-    before = signal.signal(signal.SIGUSR1, lambda number, frame: came.append(number))
-    held = HeldSignals()
-    try:
-        held.install()
-        signal.raise_signal(signal.SIGUSR1)
-        signal.raise_signal(signal.SIGUSR1)
-        held.remove()
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-    assert came == [signal.SIGUSR1] * 2
-
-
-@contextmanager
-def interruptible():
-    """Ctrl-C is answered: a shell lets processes in its background ignore it, and Python leaves it at that."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def test_an_interruption_that_was_swallowed_is_raised_at_the_end():
-    """A finalizer, or a model's own `except`, may catch a KeyboardInterrupt; nobody presses Ctrl-C for nothing."""
-
-    @leaves_no_trace
-    def verb():
-        with suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-        return "a report"
-
-    with interruptible(), pytest.raises(KeyboardInterrupt):
-        verb()
-
-
-@pytest.mark.parametrize("is_cause", [False, True])
-def test_an_error_of_c_code_in_the_place_of_an_interruption(is_cause):
-    """C code that overlooks the interruption of a function which it calls fails with an error of its own."""
-
-    @leaves_no_trace
-    def verb():
-        interruption = None
-        try:
-            signal.raise_signal(signal.SIGINT)
-        except KeyboardInterrupt as error:
-            interruption = error
-        with pytest.raises(SystemError, match=r"listobject\.c") as caught:
-            ctypes.pythonapi.PyList_AsTuple(ctypes.py_object(()))
-        raise caught.value from (interruption if is_cause else None)
-
-    with interruptible(), pytest.raises(KeyboardInterrupt):
-        verb()
-
-
-def test_no_python_runs_where_tensorflow_compares_numbers():
-    """It does that in C++, to find a tensor that it has made of one before, and an interruption ends the process."""
-    lines = []
-    with tracing(lambda frame: lines.append(line_of(frame))):
-        for _ in range(3):
-            tf.constant(1.0, "float64") * DoubleFloat(0.1)
-    assert lines == []
-    assert hash(DoubleFloat(0.1)) == hash(0.1)
-    assert DoubleFloat(0.1) == 0.1
+def built_parts(model):
+    return {name: shallow(getattr(model, name)) for name in ("_compile_loss", "_compile_metrics")}
 
 
 @pytest.mark.sampled

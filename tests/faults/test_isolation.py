@@ -18,8 +18,9 @@ from command_line import run_gradtwin
 from keras_ref.errors import CouldNotRun
 from keras_ref.frontends import isolation
 from keras_ref.frontends.invocation import Invocation
-from keras_ref.frontends.isolation import choose_limits, raise_refusal, read_isolated_names, report_crash, run_limited
-from keras_ref.frontends.supervise import End, Limits
+from keras_ref.frontends.isolation import choose_limits, raise_refusal, read_isolated_names, report_crash
+from keras_ref.supervision.processes import memory_of_machine, run_limited
+from keras_ref.supervision.supervise import End, Limits
 
 LIMITS = Limits(seconds=30, bytes=2**28, output=2**22)
 #: of this process alone: another worker runs these tests, too
@@ -232,8 +233,8 @@ def test_a_parent_that_is_terminated_leaves_no_child(number):
         # what started the tests may ignore the signal (nohup does), and a child inherits that
         f"import signal, sys\nsignal.signal({int(number)}, signal.SIG_DFL)\n"
         * (number != signal.SIGKILL)
-        + "import sys\nfrom keras_ref.frontends.isolation import run_limited\n"
-        "from keras_ref.frontends.supervise import Limits\n"
+        + "import sys\nfrom keras_ref.supervision.processes import run_limited\n"
+        "from keras_ref.supervision.supervise import Limits\n"
         f"run_limited([sys.executable, '-c', {program!r}, {MARK!r}], Limits(seconds=600, bytes=0, output=2**20))"
     )
     parent = subprocess.Popen([sys.executable, "-c", code])
@@ -262,7 +263,7 @@ def test_the_limits_of_a_command():
     )
     own = choose_limits(Invocation("check", ("a:b",)))
     assert own.seconds == 3600
-    assert 0 < own.bytes < isolation.memory_of_machine()
+    assert 0 < own.bytes < memory_of_machine()
 
 
 @pytest.mark.parametrize(

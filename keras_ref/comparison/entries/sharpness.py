@@ -39,6 +39,7 @@ from keras_ref.reports.verdict import Kind, Reason
 from keras_ref.translation.departures import find_departures
 from scratch.arrays import Array
 from scratch.differences import SAFETY, UNIT, scale_of
+from scratch.one_sided import TIERS
 
 #: by what weights and inputs are scaled, one after another while a comparison stays blunt: down, where what had
 #: saturated moves again, and up, away from a kink that lies closer than rounding lets a slope be taken
@@ -332,7 +333,15 @@ def _compare_scaled(
     beside = autodiff.at(point)
     if beside.gradient[found.name] is None:
         return found.part(at), 0.0
-    there = EntryComparison.of(found.oracle.moved(point), found.name, autodiff=beside, entries=found.entries[at])
+    # the steps of a variable of zeros are no share of it: they are scaled as the others are
+    shift = 0.0 if np.any(point[found.name]) else np.log2(scale)
+    there = EntryComparison.of(
+        found.oracle.moved(point),
+        found.name,
+        autodiff=beside,
+        entries=found.entries[at],
+        tiers=[exponents + shift for exponents in TIERS],
+    )
     there = look_beside(measure_rounding(there, beside), beside, seed=0)
     gradient = _find_largest_gradient(there, beside)
     differed = found.judgements.kinds[at] == Kind.MISMATCH

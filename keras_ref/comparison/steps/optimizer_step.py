@@ -277,10 +277,14 @@ class DepartingStep:
 
 @dataclass(frozen=True)
 class NumericGradient:
-    """Slopes of every entry of a variable, and how far they may be off."""
+    """Slopes of every entry of a variable, and how far they may be off.
+
+    unseen   how many entries of autodiff's gradient the noise of the loss left undecided
+    """
 
     slope: Array
     error: Array
+    unseen: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import numpy as np
 from keras_ref.comparison.sources.autodiff import run_autodiff
 from keras_ref.comparison.sources.oracles import Oracles
 from keras_ref.comparison.steps.optimizer_step import NumericGradient
-from keras_ref.comparison.steps.step_slopes import allow_kinks, numeric_gradient
+from keras_ref.comparison.steps.step_slopes import allow_kinks, note_unseen, numeric_gradient
 from keras_ref.comparison.steps.train_step_losses import NoStepLoss, differentiated_loss, own_optimizers
 from keras_ref.comparison.steps.train_step_recording import TakenGradient
 from keras_ref.comparison.steps.training_steps import Precision
@@ -103,4 +103,4 @@ class StepLosses:
             rounding = 2 * autodiff.rounding[name] + self.precision.unit * np.abs(numeric.slope)
             slopes[name] = replace(numeric, error=numeric.error + rounding)
         noise = float(oracle.noise) + 32 * self.precision.unit * abs(float(oracle.base))
-        return LossSlopes(slopes, float(oracle.base), noise, notes=gathered.notes)
+        return LossSlopes(slopes, float(oracle.base), noise, notes=(*gathered.notes, *note_unseen(slopes)))

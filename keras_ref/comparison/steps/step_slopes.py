@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from keras_ref.comparison.entries.entry_slopes import lengthen_steps, measure_by
 from keras_ref.comparison.entries.entrywise import compare_entries
 from keras_ref.comparison.entries.neighbourhood import look_beside
 from keras_ref.comparison.entries.proven_departures import DepartingTwin
-from keras_ref.comparison.entries.sharpness import DULL, is_coarse
+from keras_ref.comparison.entries.sharpness import DULL, is_coarse, require_sharp
 from keras_ref.comparison.sources.autodiff import Autodiff
 from keras_ref.comparison.sources.oracles import ForwardOracle, Oracle, Oracles, TwinOracle
 from keras_ref.comparison.steps.optimizer_step import NumericGradient
@@ -58,13 +58,13 @@ def numeric_gradient(oracle: Oracle, name: str) -> NumericGradient:
 def _lengthen_dull(found: Slopes, oracle: Oracle, name: str, entries: Array) -> Slopes:
     """The slopes with longer steps where noise leaves an entry off by DULL of the largest, and those are sharper.
 
-    Steps are shares of a weight: of a bias of 0.001 they are too short for a loss in float32. The noise of one in
-    float64 is as much only of entries beside nothing, as of rows that no index names, which are not worth it.
+    Steps are shares of a weight: of a bias of 0.001 they are too short for a loss in float32; in float64 they are not.
+    A loss that does not move at all (an unused row of an embedding) does not with longer ones.
     """
     if not is_coarse(oracle):
         return found
     largest = np.max(np.abs(found.value.value), initial=0.0, where=found.smooth)
-    dull = np.flatnonzero(found.smooth & (found.value.rounding > DULL * largest))
+    dull = np.flatnonzero(found.smooth & (found.value.rounding > DULL * largest) & (found.value.value != 0))
     if not len(dull):
         return found
     longer = lengthen_steps(oracle, name, entries=entries[dull], known=take_entries(found, dull))
@@ -74,16 +74,32 @@ def _lengthen_dull(found: Slopes, oracle: Oracle, name: str, entries: Array) -> 
 def allow_kinks(found: NumericGradient, oracle: Oracle, name: str, *, autodiff: Autodiff, seed: int) -> NumericGradient:
     """The slopes, off by as much as autodiff is from them where several kinks meet and autodiff is right beside.
 
-    There even a value outside of the sides is a convention: of the zero biases of a new network, say.
+    There even a value outside of the sides is a convention: of the zero biases of a new network, say. So they are where
+    a loss in low precision does not decide: its steps are long, and may pass over a bend that its noise hides.
     """
     outside = _find_outside(found, autodiff, name)
     if not len(outside):
         return found
     compared = measure_rounding(EntryComparison.of(oracle, name, autodiff=autodiff, entries=outside), autodiff)
-    kinks = outside[look_beside(compared, autodiff, seed=seed).judgements.among(Kind.KINK)]
-    error = found.error.ravel().copy()
-    error[kinks] += np.abs(np.ravel(np.asarray(autodiff.gradient[name], float)) - found.slope.ravel())[kinks]
-    return replace(found, error=error.reshape(found.error.shape))
+    judged = look_beside(compared, autodiff, seed=seed)
+    allowed, unseen = judged.judgements.among(Kind.KINK), 0
+    if is_coarse(oracle):
+        judged = require_sharp(judged, autodiff)
+        undecided = judged.judgements.among(Kind.UNDECIDED)
+        allowed, unseen = np.flatnonzero(judged.judgements.kinds != Kind.MISMATCH), len(undecided)
+    error, allowed = found.error.ravel().copy(), outside[allowed]
+    error[allowed] += np.abs(np.ravel(np.asarray(autodiff.gradient[name], float)) - found.slope.ravel())[allowed]
+    return replace(found, error=error.reshape(found.error.shape), unseen=unseen)
+
+
+def note_unseen(slopes: Mapping[str, NumericGradient]) -> tuple[str, ...]:
+    """A note on what the noise of a loss in low precision left undecided."""
+    found = [f"{one.unseen} of {one.slope.size} entries of {name}" for name, one in slopes.items() if one.unseen]
+    note = (
+        f"The noise of the loss hides whether the gradient is right at {join_names(found)}: their updates were "
+        "compared with the optimizer's law on autodiff's gradient."
+    )
+    return (note,) if found else ()
 
 
 def measure_slopes(
@@ -101,7 +117,7 @@ def measure_slopes(
 
     slopes = {name: measured(oracle, name) for name in names}
     if not isinstance(oracle, TwinOracle) or not isinstance(forward, ForwardOracle):
-        return slopes, ()
+        return slopes, note_unseen(slopes)
     departing = DepartingTwin(twin=oracle, autodiff=autodiff, forward=lambda: forward, seed=seed)
     departed: dict[str, list[str]] = {}
     for name in names:
@@ -113,7 +129,7 @@ def measure_slopes(
             slopes[name] = measured(forward, name)
             for known in proof.ids:
                 departed.setdefault(known, []).append(name)
-    return slopes, tuple(
+    return slopes, note_unseen(slopes) + tuple(
         f"Keras departs from the definition here ({known}): {get_departure(known).reason} The steps of "
         f"{join_names(where)} are compared with slopes of Keras's own forward pass."
         for known, where in departed.items()

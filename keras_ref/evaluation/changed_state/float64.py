@@ -264,11 +264,19 @@ def _retype(moved: _Moved, keras_object: Any) -> None:
             _retype_attributes(moved, optimizer._learning_rate)
     for layer in list_layers(keras_object):
         _retype_layer(moved, layer)
+    _keep_compiled(restoration, keras_object)
     for loss in losses_of(keras_object):
         _retype_attributes(moved, loss)
         if dtype is not None:
             restoration.set_attribute(loss, "_dtype", dtype)
             restoration.set_attribute(loss, "_dtype_policy", keras.DTypePolicy(dtype))
+
+
+def _keep_compiled(restoration: Restoration, model: Any) -> None:
+    """Remember the loss and metrics that a model was compiled with: a first call builds them, for its targets."""
+    for name in ("_compile_loss", "_compile_metrics"):
+        if (part := getattr(model, name, None)) is not None:
+            restoration.keep_attributes(part)
 
 
 def _retype_keras_2(moved: _Moved, keras_object: Any) -> None:

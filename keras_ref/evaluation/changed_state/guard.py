@@ -3,22 +3,20 @@
 A check lets a model, Keras and TensorFlow be something else for a while. Therefore
 
 - a lock lets one check run in a process; a second one, of this model or another, waits;
-- a signal (Ctrl-C) interrupts a check as it would anything; those that follow at once, and those that come while
-  changes are undone, are held back, and delivered when everything is as it was;
+- a signal (Ctrl-C) interrupts a check where that does no harm (held_signals.py); those that follow at once, and those
+  that come while changes are undone, are held back, and delivered when everything is as it was;
 - a callback for progress is called at least once a second, whatever the verb does (scratch/progress.py);
 - the undo steps are run twice from nested `finally` blocks, so that an interruption of the first run is made up for.
 """
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from functools import partial, wraps
 from types import FrameType
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import ParamSpec, TypeVar, cast
 
 import numpy as np
 import tensorflow as tf
@@ -31,6 +29,7 @@ from tensorflow.python.framework import ops
 from tensorflow.python.ops.script_ops import FuncRegistry
 
 from keras_ref.errors import BadInput
+from keras_ref.evaluation.changed_state.held_signals import HeldSignals, is_in_handler
 from keras_ref.evaluation.changed_state.restoration import Restoration
 from scratch.nudging.blocks import count_blas_contexts, end_blas_contexts
 from scratch.progress import Progress, ticking
@@ -43,88 +42,8 @@ LASTING = ("object_name_uids", "global_seed_generator")
 #: what TensorFlow's eager context keeps for each thread, and a block that was cut off may leave changed
 EAGER = ("is_eager", "device_name", "device_spec", "scope_name")
 
-#: seconds that an interrupted check may take to get to where it holds signals back
-UNWINDING = 1.0
-
 #: held by the thread that checks
 _LOCK = threading.RLock()
-
-
-class HeldSignals:
-    """Signals of this process while a check runs: one is delivered, those that follow at once wait until the end."""
-
-    def __init__(self) -> None:
-        self._handlers: dict[int, Callable[..., Any]] = {}
-        self._waiting: list[int] = []
-        self._raised: BaseException | None = None
-        self._free_from = 0.0
-        self.held = False
-
-    def install(self) -> None:
-        """Stand before every handler that is written in Python. Only the main thread gets signals, and may do so."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        _INSTALLED.append(self)
-        for number in signal.valid_signals():
-            handler = signal.getsignal(number)
-            if callable(handler) and not isinstance(handler, signal.Handlers):
-                self._handlers[number] = handler
-                signal.signal(number, self._receive)
-
-    def _receive(self, number: int, frame: Any) -> None:
-        if self.held or time.monotonic() < self._free_from:
-            self._waiting.append(number)
-            return
-        self._free_from = time.monotonic() + UNWINDING
-        try:
-            self._handlers[number](number, frame)
-        except BaseException as error:
-            self._raised = error
-            raise
-        self._free_from = 0.0
-
-    def take_as_answered(self) -> None:
-        """Whoever has caught what a handler raised has done what it asked for: it is not raised again at the end."""
-        self._raised = None
-
-    def remove(self) -> None:
-        """Put the handlers back, those that the check itself has replaced excepted, and deliver what has waited.
-
-        Raises what a handler has raised and somebody has caught, such as a finalizer or a model's `except`.
-        """
-        while self._handlers:
-            number, handler = next(iter(self._handlers.items()))
-            if signal.getsignal(number) == self._receive:
-                signal.signal(number, handler)
-            self._handlers.pop(number, None)
-        if self in _INSTALLED:
-            _INSTALLED.remove(self)
-        waiting, self._waiting = dict.fromkeys(self._waiting), []
-        for number in waiting:
-            signal.raise_signal(number)
-        raised, self._raised = self._raised, None
-        if raised is not None and not _is_under_way(raised):
-            raise raised
-
-
-#: what stands before the handlers of signals now, that of the outermost verb first
-_INSTALLED: list[HeldSignals] = []
-
-
-def answer_interruption() -> None:
-    """Say inside of a verb that a KeyboardInterrupt which was caught is answered: the verb ends with a result."""
-    for one in _INSTALLED:
-        one.take_as_answered()
-
-
-def _is_under_way(error: BaseException) -> bool:
-    """Whether an error is the one that is being raised here, or a cause of that."""
-    present = sys.exception()
-    if isinstance(present, SystemError):  # C code complains that a function which it called was interrupted
-        return False
-    while present is not None and present is not error:
-        present = present.__cause__ or present.__context__
-    return present is error
 
 
 class Guard:
@@ -136,7 +55,15 @@ class Guard:
         self._is_outermost = not _LOCK._is_owned()  # type: ignore[attr-defined]
 
     def begin(self) -> None:
-        """Hold signals and the lock, and remember what belongs to this thread. Raises: BadInput in a graph."""
+        """Hold signals and the lock, and remember what belongs to this thread.
+
+        Raises: BadInput in a graph, and in the handler of a signal that came during a check.
+        """
+        if is_in_handler():
+            raise BadInput(
+                "A check must not run in the middle of another one. Received: a call in the handler of a signal that "
+                "came during a check. Let the handler note that the signal came, and check later."
+            )
         self._signals.install()
         _LOCK.acquire()
         require_eager()

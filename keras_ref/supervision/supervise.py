@@ -1,6 +1,6 @@
 """Run a command within limits, and leave nothing of it behind: the process between gradtwin and what it isolates.
 
-    python supervise.py LIMITS command …        LIMITS as JSON: {"seconds", "bytes", "output"}
+    python supervise.py LIMITS command …        LIMITS as JSON: {"seconds", "bytes", "output", "channels"}
 
 It is started in a session of its own, and so is the command: a signal to one does not reach the other. The command and
 all its descendants are killed when it ends, when a limit is passed, and when standard input is closed, which happens
@@ -8,6 +8,9 @@ when the parent ends, however it does. On Linux orphans among the descendants co
 elsewhere, those that leave the process group escape. One line of JSON on standard output says how it ended:
 
     {"status": -6, "limit": "", "stderr": "its last lines"}
+
+Channels are two files that this process was given, for the command's standard input and output: whoever started this
+process talks to the command through them. Its error stream is then that of this process, a file whose size counts.
 
 Only Python's own library is imported: this process has to be small and quick.
 """
@@ -57,17 +60,23 @@ class End:
     stderr: str
 
 
-def supervise(limits: Limits, command: list[str]) -> End:
-    """Run a command to its end, or to that of its limits; kill whatever is left of it."""
+def supervise(limits: Limits, command: list[str], channels: tuple[int, ...] = ()) -> End:
+    """Run a command to its end, or to that of its limits; kill whatever is left of it.
+
+    channels   files for its standard input and output, which then stay with whoever started this process
+    """
     _adopt_orphans()
+    requests, answers = channels or (subprocess.DEVNULL, subprocess.PIPE)
     with subprocess.Popen(
         command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdin=requests,
+        stdout=answers,
+        stderr=None if channels else subprocess.PIPE,
         start_new_session=True,
         preexec_fn=_end_with_parent,  # noqa: PLW1509 (this process has one thread)
     ) as process:
+        for one in channels:  # or the answers would not end with the command
+            os.close(one)
         try:
             limit, stderr = _watch(process, limits)
         finally:
@@ -104,7 +113,8 @@ def _watch(process: subprocess.Popen[bytes], limits: Limits) -> tuple[str, str]:
                     selector.unregister(key.fileobj)
                 written += len(chunk)
                 last = (last + chunk)[-KEPT:] if key.fileobj is process.stderr else last
-            limit = _describe_limit(limits, seconds=time.monotonic() - begun, written=written, process=process.pid)
+            size = written if process.stderr is not None else os.fstat(2).st_size
+            limit = _describe_limit(limits, seconds=time.monotonic() - begun, written=size, process=process.pid)
             if limit:
                 return limit, _decode_text(last)
     return "", _decode_text(last + _read_rest(process))
@@ -205,8 +215,10 @@ def main() -> None:
     """Read the limits and the command from the arguments; print how the command ended."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))  # which kills the command on the way
-    limits, *command = sys.argv[1:]
-    end = supervise(Limits(**json.loads(limits)), command)
+    given, *command = sys.argv[1:]
+    limits = json.loads(given)
+    channels = limits.pop("channels", ())
+    end = supervise(Limits(**limits), command, tuple(channels))
     with suppress(OSError):
         print(json.dumps(vars(end)), flush=True)
 

@@ -1,0 +1,181 @@
+"""Start a command under supervise.py, which bounds it, and leaves nothing of it behind, however this process ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+from keras_ref.supervision import supervise
+from keras_ref.supervision.supervise import WATCHED, End, Limits, describe_end
+
+#: bytes that a target may print
+OUTPUT = 2**26
+#: seconds after its time limit in which a command and its supervisor end
+GRACE = 5.0
+#: seconds for which the system can be asked to wait at a time
+LONGEST_WAIT = 1e6
+#: of the machine's memory, where no limit is given
+SHARE = 0.9
+#: the supervisors that this process waits for, in any of its threads
+_RUNNING: set[subprocess.Popen[bytes]] = set()
+
+
+def run_limited(command: list[str], limits: Limits, environment: Mapping[str, str] | None = None) -> End:
+    """Run a command to its end, or to that of its limits. A command that ends its supervisor was stopped.
+
+    environment   all variables of its process; those of this one where left out
+    """
+    with _supervising(command, limits, environment=environment) as process:
+        said = _read_said(process, limits.seconds + GRACE)
+    return _read_end(said, process.returncode)
+
+
+def end_running() -> None:
+    """End all commands under supervision, those that other threads wait for."""
+    for process in list(_RUNNING):
+        process.terminate()
+
+
+class Talk:
+    """A command under supervision that reads requests and writes answers. Closed, or collected, it ends.
+
+    requests   what the command reads as its standard input
+    answers    what it writes to its standard output; the end of the file is the end of the command
+
+    stderr     where its error stream goes; a file counts as output that is limited
+    """
+
+    def __init__(
+        self,
+        command: list[str],
+        limits: Limits,
+        *,
+        environment: Mapping[str, str] | None = None,
+        stderr: IO[bytes] | int = subprocess.DEVNULL,
+    ) -> None:
+        (read, requests), (answers, write) = os.pipe(), os.pipe()
+        self.requests: BinaryIO = os.fdopen(requests, "wb")
+        self.answers: BinaryIO = os.fdopen(answers, "rb", buffering=0)
+        self._end: End | None = None
+        try:
+            self._supervisor = _start(command, limits, environment=environment, stderr=stderr, channels=(read, write))
+        finally:
+            os.close(read)
+            os.close(write)
+
+    def end(self) -> End:
+        """How the command has ended, whose answers have ended; one that goes on without them is stopped."""
+        if self._end is None:
+            with suppress(OSError):
+                self.requests.close()
+            said = _read_said(self._supervisor, GRACE)
+            self.close()
+            self._end = _read_end(said, self._supervisor.returncode)
+        return self._end
+
+    def kill(self) -> None:
+        """End the command as SIGKILL does."""
+        self._end = End(status=-signal.SIGKILL, limit="", stderr="")
+        self.close()
+
+    def close(self) -> None:
+        """End the command, and whatever it has left."""
+        self._supervisor.terminate()
+        try:
+            self._supervisor.wait(GRACE)
+        except subprocess.TimeoutExpired:  # the command has stopped it; with it the command ends
+            self._supervisor.kill()
+            self._supervisor.wait()
+        for stream in (self.requests, self.answers, self._supervisor.stdin, self._supervisor.stdout):
+            if stream is not None:
+                with suppress(OSError):
+                    stream.close()
+
+
+@contextmanager
+def _supervising(
+    command: list[str], limits: Limits, *, environment: Mapping[str, str] | None
+) -> Iterator[subprocess.Popen[bytes]]:
+    with _start(command, limits, environment=environment) as process:
+        _RUNNING.add(process)
+        try:
+            yield process
+        finally:
+            _RUNNING.discard(process)
+            if process.stdin is not None:
+                process.stdin.close()
+
+
+def _start(
+    command: list[str],
+    limits: Limits,
+    *,
+    environment: Mapping[str, str] | None,
+    stderr: IO[bytes] | int | None = None,
+    channels: tuple[int, ...] = (),
+) -> subprocess.Popen[bytes]:
+    """A supervisor, which ends the command where its standard input is closed: when this process ends."""
+    told: dict[str, Any] = {**vars(limits), "channels": channels}
+    return subprocess.Popen(  # noqa: S603 (a command of gradtwin's own)
+        [sys.executable, supervise.__file__, json.dumps(told), *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env=_make_environment() if environment is None else environment,
+        start_new_session=True,
+        pass_fds=channels,
+    )
+
+
+def _read_said(supervisor: subprocess.Popen[bytes], seconds: float) -> bytes:
+    """What a supervisor says at its end; one that a command has stopped says nothing, and is killed after a time."""
+    if supervisor.stdout is None:
+        return b""
+    said, until = b"", time.monotonic() + seconds
+    with selectors.DefaultSelector() as selector:
+        told = selector.register(supervisor.stdout, selectors.EVENT_READ).fd
+        while (left := until - time.monotonic()) > 0:
+            if selector.select(min(left, LONGEST_WAIT)):
+                part = os.read(told, 2**16)
+                if not part:
+                    return said
+                said += part
+    supervisor.kill()
+    return b""
+
+
+def _read_end(said: bytes, status: int) -> End:
+    if said:
+        return End(**json.loads(said))
+    how = f"stopped, for the process that supervises it {describe_end(status)}"
+    return End(status=status, limit=how.replace("killed", "was killed"), stderr="")
+
+
+def _make_environment() -> dict[str, str]:
+    """This process's environment without GitHub's variables: the parent annotates the findings, once."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY")}
+    return {**kept, WATCHED: "1"}
+
+
+def default_memory() -> int:
+    """Bytes of memory that a target may take where no limit is given; 0 for any."""
+    return int(SHARE * memory_of_machine())
+
+
+def memory_of_machine() -> int:
+    """Bytes of memory that this machine has, or that the container allows; 0 where nothing says so."""
+    with suppress(ValueError, OSError):
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        with suppress(ValueError, OSError):
+            physical = min(physical, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+        return physical
+    return 0

@@ -1,0 +1,178 @@
+"""The subjects of test_isolation.py wherever else gradtwin runs something in a process of its own: each front says how
+it ended, within the limits, and nothing of it is left running.
+
+Small programs stand in the place of the command. The default run takes three subjects for each front.
+"""
+
+import re
+import signal
+import sys
+import time
+
+import pytest
+from test_isolation import FAULTS, LIMITS, MARK, nothing_is_left
+
+from keras_ref.coverage import processes as examples
+from keras_ref.errors import CouldNotRun
+from keras_ref.frontends import isolation, minimise_cli
+from keras_ref.frontends.invocation import Invocation
+from keras_ref.minimisation import running
+from keras_ref.programs import remote, wire
+from keras_ref.supervision import processes
+
+pytestmark = [
+    pytest.mark.sampled,
+    pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc"),
+]
+
+#: subjects that only these fronts have met
+MORE = {
+    "stops its supervisor": ("os.kill(os.getppid(), signal.SIGSTOP); time.sleep(600)", {"seconds": 1}, None),
+    "writes what is no answer": ("os.write(1, b'\\x00' * 64); time.sleep(600)", {"seconds": 1}, None),
+    "writes what looks like a result": ("print('{\"name\": 3}\\n{]'); os._exit(5)", {}, "ended with exit status 5"),
+}
+SUBJECTS = {**FAULTS, **MORE}
+SAMPLE = ("aborts", "forks twice, as a daemon does", "eats memory in a child")
+INVOCATION = Invocation("check", ("shop:build",), "", {"isolate": True})
+
+
+def load(program, seconds):
+    """pytest --gradtwin-isolate loads a target."""
+    return isolation.read_isolated_names(INVOCATION, "shop:build").summary()
+
+
+def check(program, seconds):
+    """pytest --gradtwin-isolate and `check --isolate` check a target."""
+    return isolation.run_isolated(INVOCATION, "shop:build").summary()
+
+
+def minimise(program, seconds):
+    """`minimise --isolate`."""
+    with pytest.raises(CouldNotRun) as refused:
+        minimise_cli.run_isolated("shop:build", "")
+    return str(refused.value)
+
+
+def take_turns(program, seconds):
+    """The operations of a campaign, the examples of coverage, the scripts of findings."""
+    (answer,) = examples.run_in_turn(["shop:build"], command=lambda _: program, patience=min(seconds, 30))
+    assert (answer.name, answer.result) == ("shop:build", None)
+    return f"shop:build {answer.ended}"
+
+
+def ask(program, seconds):
+    """Students' submissions and programs that are compared."""
+    worker = remote.Worker("tensorflow")
+    try:
+        with pytest.raises(CouldNotRun) as refused:
+            worker.ask("shop:build", "facts", {"much": "x" * 2**17}, time_limit=min(seconds, 5))
+    finally:
+        worker.close()
+    return str(refused.value)
+
+
+def run_script(program, seconds):
+    """A script that was minimised."""
+    code = program[program.index("-c") + 1]
+    return f"shop:build {running.exit_status_of(code, seconds=min(seconds, 30))}"
+
+
+#: (front, subject) → how it ends there otherwise
+OTHERWISE = {
+    # it reads what it is asked, as far as the first line
+    ("ask", "asks"): "ended with exit status 0",
+    # it writes 64 MiB to nobody
+    ("take_turns", "complains at once"): "ended the process (status 0)",
+    # who reads these does not take the status of a shell for a signal
+    ("take_turns", "ends as a shell says of a signal"): "ended the process (status 134)",
+    ("run_script", "ends as a shell says of a signal"): "shop:build 134",
+    # it does not read what it is asked
+    **{
+        ("ask", f"prints {what}"): "must answer within 5 seconds"
+        for what in ("without end", "without a newline", "what is no text")
+    },
+}
+FRONTS = (load, check, minimise, take_turns, ask, run_script)
+
+
+def endings(how):
+    """How a front may say that a subject ended: in the words of test_isolation.py, or in its own."""
+    if how is None or how.startswith("stopped"):
+        by_time = (
+            "was killed by SIGKILL",  # by the front, after its own time
+            *("killed the process (signal 9)", "must answer within 1 seconds", "shop:build None"),
+            *("stopped after the time limit of 1 s", "must leave its answers to gradtwin"),
+        )
+        return (how, *by_time) if how else by_time
+    found = re.fullmatch(r"killed by (SIG\w+)|ended with exit status (\d+)", how)
+    status = -getattr(signal, found[1]) if found[1] else int(found[2])
+    turn = f"killed the process (signal {-status})" if status < 0 else f"ended the process (status {status})"
+    # a process that reads what it is asked may be written to when it has ended
+    return how, turn, f"shop:build {status}", "must leave its answers to gradtwin"
+
+
+@pytest.fixture
+def limited(monkeypatch):
+    """The limits of test_isolation.py in the place of those that commands have. Returns what sets the seconds."""
+
+    def limit(seconds, program):
+        for module in (processes, examples, remote, running, isolation):
+            for name, value in (("default_memory", lambda: LIMITS.bytes), ("OUTPUT", LIMITS.output)):
+                if hasattr(module, name):
+                    monkeypatch.setattr(module, name, value)
+        monkeypatch.setattr(isolation, "choose_limits", lambda _: type(LIMITS)(**{**vars(LIMITS), "seconds": seconds}))
+        monkeypatch.setattr(minimise_cli, "ISOLATED", seconds)
+        monkeypatch.setattr(processes, "GRACE", 1.0)
+        monkeypatch.setattr(examples, "LONGEST", LIMITS.output)
+        for module in (isolation, remote):
+            monkeypatch.setattr(module, "own_command", lambda *_: program)
+        monkeypatch.setattr("keras_ref.own_modules.own_command", lambda *_: program)
+
+    return limit
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in SAMPLE else pytest.param(name, marks=pytest.mark.slow) for name in SUBJECTS]
+)
+@pytest.mark.parametrize("front", FRONTS, ids=lambda front: front.__name__)
+def test_a_subject_in_every_front(front, name, monkeypatch, limited):
+    code, limits, how = SUBJECTS[name]
+    seconds = limits.get("seconds", LIMITS.seconds)
+    program = [sys.executable, "-c", f"import os, signal, subprocess, sys, time\n{code}", MARK]
+    monkeypatch.setenv("GRADTWIN_FAULT_MARK", MARK)
+    limited(seconds, program)
+    begun = time.monotonic()
+    said = front(program, seconds)
+    # what prints without end, or ends nothing, is stopped by the time of a front that has no other limit for it
+    assert time.monotonic() - begun < 45
+    assert "shop:build" in said
+    other = OTHERWISE.get((front.__name__, name))
+    assert any(ending in said for ending in (endings(how) if other is None else (other,))), said
+    assert nothing_is_left()
+
+
+@pytest.mark.parametrize("seconds", [1e300, float("inf")])
+def test_a_time_limit_that_is_longer_than_any_wait(seconds):
+    limits = type(LIMITS)(**{**vars(LIMITS), "seconds": seconds})
+    assert processes.run_limited([sys.executable, "-c", "raise SystemExit(3)"], limits).status == 3
+    worker = remote.Worker("tensorflow")
+    worker._module = "no_such_module"
+    with pytest.raises(CouldNotRun, match="must not end its process"):
+        worker.ask("shop:build", "facts", {}, time_limit=seconds)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00" * 64, b"PK\x05\x06" + bytes(18), wire.encode({"a": 1})[:-3]], ids=repr)
+def test_what_is_no_message(data):
+    with pytest.raises(wire.NoMessage):
+        wire.decode(data)
+
+
+def test_a_program_that_asks_its_user(tmp_path):
+    """It reads nothing, and not what gradtwin asks it."""
+    (tmp_path / "asking.py").write_text("weights = {}\nrate = float(input('rate? '))\n")
+    program = remote.RemoteProgram(f"numpy:{tmp_path / 'asking.py'}", time_limit=60)
+    try:
+        with pytest.raises(CouldNotRun, match="EOFError"):
+            program.facts()
+    finally:
+        program.close()
