@@ -70,6 +70,7 @@ MEMBERS = (
     "specifications",
     "inputs",
     "passes",
+    "passes_singly",
 )
 METHODS = (
     "covers",
