@@ -1,5 +1,6 @@
 """The engine equals the plain loop, to rounding, for every registered layer and loss, in graphs of every kind."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -289,6 +290,17 @@ def test_what_is_added_is_carried_through_matrices(block, monkeypatch):
     weights = {n: g.normal(size=s) / 2 for n, s in model.weight_shapes.items()}
     x, y = g.normal(size=(7, 6, 3)), g.normal(size=(7, 6, 2))
     check_equal(Objective.of(model, "MeanSquaredError"), weights, x, y, offsets=(1e-6, 1e-4, -0.3, 1e-20j))
+
+
+@pytest.mark.sampled
+def test_a_model_of_many_layers():
+    """More than Python allows calls inside of one another, two for each layer."""
+    count = sys.getrecursionlimit() // 2 + 50
+    model = Model.chain([Dense(1) for _ in range(count)], (1,))
+    weights = {n: np.full(s, float(n.endswith("kernel"))) for n, s in model.weight_shapes.items()}
+    nudges = Nudges(Objective.of(model, "MeanSquaredError"), weights, np.ones((1, 1)), np.zeros((1, 1)))
+    assert nudges.base == 1.0
+    assert nudges.losses(next(iter(weights)), np.array([0]), np.array([[1.0]])) == 4.0
 
 
 def test_an_input_that_is_not_finite_is_computed_in_full():

@@ -68,7 +68,8 @@ class BasePoint:
     def clear(self) -> None:
         """Forget what has been computed of the calls."""
         self._responses: dict[tuple[tuple[str, ...], str], Response | None] = {}
-        self._matrices: dict[tuple[str, ...], MatrixLayer | None] = {}
+        self._mixings: dict[tuple[str, ...], Array | None] = {}
+        self._matrices: dict[tuple[str, ...], MatrixLayer] = {}
         self._arrays: dict[tuple[Any, ...], Array] = {}
         self._own: dict[str, dict[str, Array]] = {}
         #: calls that cannot be computed on stacks while a weight or input is nudged: their outputs, and its name
@@ -238,23 +239,27 @@ class BasePoint:
 
     def matrix(self, call: Call) -> MatrixLayer | None:
         """A call as a product with the verified matrix of `Layer.mixing`; None where it is none, or is not unary."""
+        key, found = call.outputs, self._find_mixing(call)
+        if found is not None and key not in self._matrices:
+            name = call.outputs[0]
+            self._matrices[key] = MatrixLayer.of(
+                name,
+                matrix=found,
+                activation=find_activation(self.model.layers[call.layer]),
+                before=self.compute_before_activation(call),
+                output=self.run.tensors[name],
+                as_change=any(name in c.tensors and self._find_mixing(c) is not None for c in self.model.calls),
+            )
+        return self._matrices.get(key)
+
+    def _find_mixing(self, call: Call) -> Array | None:
+        """`find_mixing` of a call; None where it is not unary, or its input is not finite."""
         key = call.outputs
-        if key not in self._matrices:
-            self._matrices[key] = None
+        if key not in self._mixings:
             layer, x = self.model.layers[call.layer], self.run.tensors[call.inputs[0]]
             usable = self.is_unary(call) and np.isfinite(x).all()
-            found = find_mixing(layer, self.weights_of(call), x) if usable else None
-            if found is not None:
-                name = call.outputs[0]
-                self._matrices[key] = MatrixLayer.of(
-                    name,
-                    matrix=found,
-                    activation=find_activation(layer),
-                    before=self.compute_before_activation(call),
-                    output=self.run.tensors[name],
-                    as_change=any(name in c.tensors and self.matrix(c) is not None for c in self.model.calls),
-                )
-        return self._matrices[key]
+            self._mixings[key] = find_mixing(layer, self.weights_of(call), x) if usable else None
+        return self._mixings[key]
 
     def compute_before_activation(self, call: Call) -> Array:
         """The output of a call before its activation."""

@@ -1,9 +1,12 @@
 """A budget does not decide which entries are compared, only how many."""
 
+import sys
 from itertools import pairwise
 
 import keras
 import numpy as np
+import pytest
+from memory import LARGE, measure_large
 
 from keras_ref import check_gradients
 from keras_ref.comparison import time_budget
@@ -76,3 +79,12 @@ def test_a_machine_that_becomes_slow(monkeypatch):
     assert time_budget.LESS in budget_note(report)
     assert all(v.total in (v.compared, v.together) for v in report.verdicts)
     assert report.ok
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is asked of Linux")
+@pytest.mark.parametrize("name", LARGE)
+def test_memory_of_what_is_large(name):
+    """The bounds of the chapter: of a wide layer along directions, of two programs, of a large batch entry by entry."""
+    peak, allowed, _ = measure_large(name)
+    assert peak < allowed
