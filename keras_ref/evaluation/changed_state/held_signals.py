@@ -154,9 +154,12 @@ class HeldSignals:
         (raised, self._raised), present = (self._raised, None), sys.exception()
         while self._waiting:  # what the handler of one of these raises comes later, and out in place of the first
             signal.raise_signal(self._waiting.pop(0))
-        if raised is not None and raised is not present:
+        if raised is None or raised is present:
+            return
+        if present is not None:
             _forget_as_cause(raised, present)
-            raise raised from present
+            raised.__cause__ = present
+        raise raised
 
 
 #: what stands before the handlers of signals now, that of the outermost verb first
@@ -186,8 +189,9 @@ def _is_under_way(error: BaseException) -> bool:
     return present is error
 
 
-def _forget_as_cause(error: BaseException, other: BaseException | None) -> None:
+def _forget_as_cause(error: BaseException, present: BaseException) -> None:
     """Take an error out of the causes of another one, which is to be its cause: a circle would have no end."""
+    other: BaseException | None = present
     while other is not None and other is not error:
         if other.__cause__ is error:
             other.__cause__ = None
