@@ -39,6 +39,7 @@ OTHERWISE = {
     ("reports/files.py", "append"): "the one way",
     ("reports/files.py", "write_unused"): "the one way",
     ("reports/files.py", "_replace"): "the one way",
+    ("supervision/processes.py", "__init__"): "the pipe to the command",
 }
 
 

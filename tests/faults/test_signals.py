@@ -53,8 +53,8 @@ def test_signals_change_nothing(name, count):
 )
 def test_a_signal_in_what_c_code_calls(name, times, most):
     """C code overlooks it, makes another error of it, or ends the process, unless it is raised somewhere else."""
-    call, changed = subject(name)
     with interruptible():
+        call, changed = subject(name)
         found = signalled_in_callbacks(
             call, changed, times=times, choose=lambda places: DRAWN.sample(places, most or len(places))
         )

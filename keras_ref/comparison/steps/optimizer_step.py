@@ -260,7 +260,8 @@ class DepartingStep:
         as_keras = replace(twin, optimizer=mirrors.as_keras(twin.optimizer, twin.release))
         with np.errstate(all="ignore"):
             departing = replace(start, gradients={**start.gradients, **rows})
-            prediction = predict(as_keras, departing, seed=seed, of_state=False)
+            # an optimizer of Keras 2 does not say its own state: the next step starts from the one predicted here
+            prediction = predict(as_keras, departing, seed=seed, of_state=twin.release == 2)
         # rows reach other variables too, by a norm that all share
         sparse = [d.id for d in departures.load_departures() if d.id.startswith("sparse-rows-")]
         repeated = any(r.repeated for r in rows.values())
