@@ -174,6 +174,15 @@ def test_sparse_clipped(clipping):
 
 
 @pytest.mark.sampled
+@pytest.mark.parametrize("clipping", ["clipnorm", "clipvalue", "global_clipnorm"])
+@pytest.mark.parametrize("name", SPARSE)
+def test_sparse_clipped_and_squared(name, clipping):
+    """By a norm of all gradients Keras clips rows and squares their sum; in the other ways it squares rows."""
+    report = check_updates(sparse_model(getattr(keras.optimizers, name)(0.125, **{clipping: 0.125})), WORDS, LABELS)
+    assert report.ok, report.explain()
+
+
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["SGD", "Adam", "Ftrl", "Adafactor"])
 def test_planted_error_in_a_sparse_step(name):
     """A step that is neither the law's nor Keras's own departure is a mismatch, by a millionth."""

@@ -66,8 +66,7 @@ def test_right_steps(name):
     assert report.ok, report.explain()
     assert any("does not run in float64" in note for note in report.notes)
     assert values_of(model)[: len(before)] == before
-    # an error of a hundredth of the rate, 0.01, would have been seen
-    assert np.median([verdict.visible for verdict in report.verdicts]) < 1e-4
+    assert all(verdict.visible >= verdict.allowed for verdict in report.verdicts), "no less is said to be seen"
 
 
 @pytest.mark.sampled

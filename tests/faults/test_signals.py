@@ -106,6 +106,26 @@ def test_a_signal_that_raises_nothing_is_delivered_every_time():
     assert came == [signal.SIGUSR1] * 2
 
 
+def test_a_signal_that_comes_while_a_handler_runs_interrupts_soon():
+    """A time limit whose handler presses Ctrl-C, say: that is not left to the end of the check."""
+    reached = []
+
+    @leaves_no_trace
+    def verb():
+        signal.raise_signal(signal.SIGUSR1)
+        for _ in range(200):
+            time.sleep(0.01)
+        reached.append("the end")
+
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    try:
+        with interruptible(), pytest.raises(KeyboardInterrupt):
+            verb()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert reached == []
+
+
 def test_an_interruption_that_was_swallowed_is_raised_at_the_end():
     """A finalizer, or a model's own `except`, may catch a KeyboardInterrupt; nobody presses Ctrl-C for nothing."""
 

@@ -297,6 +297,8 @@ class StepPredictions:
     departing   the same with Keras's known departures in it, computed when it is asked for
     slopes      the numeric gradient;   gradients  autodiff's;   optimizer  the law: what an explanation starts from
     notes       on what the slopes are those of
+    repeated    whether a gradient has slices of one index twice, of which Keras may remember what the law does not
+    is_coarse   whether the slopes are those of a loss in low precision: they may be blunter than the law
     """
 
     numeric: Prediction
@@ -306,3 +308,5 @@ class StepPredictions:
     gradients: Mapping[str, Array] = field(default_factory=dict)
     optimizer: Optimizer | None = None
     notes: tuple[str, ...] = ()
+    repeated: bool = False
+    is_coarse: bool = False

@@ -102,6 +102,11 @@ class HeldSignals:
         finally:
             self.handles = False
         self._free_from = 0.0
+        if self._raised is None:  # what came meanwhile need not wait for the end of the check
+            others = [one for one in self._waiting if one != number]
+            self._waiting = [one for one in self._waiting if one == number]
+            for one in others:
+                signal.raise_signal(one)
         self._raise_where_harmless(frame)
 
     def _is_to_be_raised(self) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from keras_ref.evaluation.changed_state.float64 import keep_default_dtype
 from keras_ref.evaluation.changed_state.restoration import Restoration
 from keras_ref.evaluation.keras_objects.keras_classes import KerasVariable, find_optimizer_class
+from keras_ref.evaluation.sparse_gradient import SparseGradient
 from keras_ref.own_modules import registry
 from keras_ref.translation.exceptions import mirrors, reflects
 from keras_ref.translation.given_schedules import GivenSchedule
@@ -336,5 +337,21 @@ def as_keras(spec: Any, release: int = 3) -> Any:
         return replace(spec, default_optimizer=made[id(spec.default_optimizer)], optimizer_map=routes)
     if not isinstance(spec, (Optimizer, Schedule)):
         return spec
-    cls: Any = type(spec)
-    return _find_class(cls, release)(**{f.name: as_keras(getattr(spec, f.name), release) for f in fields(spec)})
+    own: Any = type(spec)
+    cls: Any = _find_class(own, release)
+    if release == 3 and getattr(spec, "global_clipnorm", None) is not None:
+        cls = _make_dense_after_clipping(cls)
+    return cls(**{f.name: as_keras(getattr(spec, f.name), release) for f in fields(spec)})
+
+
+class _DenseAfterClipping:
+    """Keras 3 multiplies by a common norm what it then no longer knows the slices of: their sum is squared."""
+
+    def clipped(self, gradients: Mapping[str, Any]) -> dict[str, Any]:
+        found = super().clipped(gradients)  # type: ignore[misc]
+        return {name: g.view(np.ndarray) if isinstance(g, SparseGradient) else g for name, g in found.items()}
+
+
+@cache
+def _make_dense_after_clipping(cls: type) -> type:
+    return type(cls.__name__, (_DenseAfterClipping, cls), {})
