@@ -1,4 +1,4 @@
-"""A run of the whole suite takes one in six of the tests that cost much, drawn with the seed of the run.
+"""A run of the whole suite takes one in eight of the tests that cost much, drawn with the seed of the run.
 
 Half of the tests take nine tenths of the time: 20 minutes of two processors in all. Those are marked `sampled`. Plain
 `pytest` takes some of each file, `pytest --samples=rest --randomly-seed=last` takes the others, and CI runs both. A run
@@ -10,11 +10,11 @@ from collections import defaultdict
 
 import pytest
 
-SHARE = 6
+SHARE = 8
 
 
 def draw_names(names, seed):
-    """One in six of the names (rounded up) of each module: the same for the same names and seed, in any order."""
+    """One in eight of the names (rounded up) of each module: the same for the same names and seed, in any order."""
     modules = defaultdict(list)
     for name in sorted(names):
         modules[name.partition("::")[0]].append(name)
