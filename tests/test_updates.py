@@ -182,6 +182,19 @@ def test_sparse_clipped_and_squared(name, clipping):
     assert report.ok, report.explain()
 
 
+@pytest.mark.parametrize("name", ["Adam", "AdamW"])
+def test_sums_are_squared_after_a_common_norm(name):
+    """Where Keras has clipped by a norm of all gradients it no longer knows slices: seen from the second step on."""
+    keras.utils.set_random_seed(0)
+    draw = np.random.default_rng(0).integers
+    layers = [keras.layers.Embedding(60, 3), keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(3, "softmax")]
+    model = keras.Sequential([keras.Input((4,), dtype="int32"), *layers])
+    optimizer = getattr(keras.optimizers, name)(0.1, global_clipnorm=0.1)
+    model.compile(optimizer, "sparse_categorical_crossentropy")
+    report = check_updates(model, draw(0, 6, (6, 4)), np.random.default_rng(1).integers(0, 3, 6))
+    assert report.ok, report.explain()
+
+
 @pytest.mark.sampled
 @pytest.mark.parametrize("name", ["SGD", "Adam", "Ftrl", "Adafactor"])
 def test_planted_error_in_a_sparse_step(name):
