@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from keras_ref.frontends import cli
+from keras_ref.frontends.command_line import cli
 
 
 class Finished(NamedTuple):

@@ -21,7 +21,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from keras_ref.frontends import cli, running
+from keras_ref.frontends.command_line import cli, running
 from keras_ref.reports.terminal import ProgressLines
 
 IMAGES = Path(__file__).parents[1] / ".github" / "images"

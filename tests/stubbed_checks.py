@@ -1,7 +1,9 @@
 """A conftest.py by which a test run has reports without Keras: what travels, and what is said of it."""
 
 STUBS = """
-from keras_ref.frontends import invocation, variable_names, verbs
+from keras_ref.frontends.invocations import invocation
+from keras_ref.frontends.invocations import variable_names
+from keras_ref.frontends.invocations import verbs
 from keras_ref.inputs import targets
 from keras_ref.reports.verdict import Report, Verdict
 

@@ -34,7 +34,7 @@ GRADTWIN = f"""#!{sys.executable}
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 {STUBS}
-from keras_ref.frontends import cli
+from keras_ref.frontends.command_line import cli
 cli.main()
 """
 

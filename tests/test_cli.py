@@ -190,7 +190,7 @@ def test_safe_mode_stays_on(gradtwin, tmp_path):
 def test_help_loads_neither_tensorflow_nor_hypothesis():
     """The front page names every command, and costs no import of TensorFlow."""
     code = (
-        "import sys; from keras_ref.frontends import cli; sys.argv = ['gradtwin', '--help']\n"
+        "import sys; from keras_ref.frontends.command_line import cli; sys.argv = ['gradtwin', '--help']\n"
         "try:\n    cli.main()\nfinally:\n"
         "    print([m for m in ('tensorflow', 'keras', 'hypothesis') if m in sys.modules])"
     )
@@ -235,7 +235,7 @@ def test_the_bare_command_with_every_number(gradtwin):
 
 def test_the_bare_command_with_a_finding(gradtwin, monkeypatch):
     """A wrong step is named in its line, explained in six, and the exit status is 1."""
-    from keras_ref.frontends import overview
+    from keras_ref.frontends.command_line import overview
     from keras_ref.reports.verdict import Report, Verdict
 
     def check(name, verdict):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_shop import SHOP
 
-from keras_ref.frontends import running
+from keras_ref.frontends.command_line import running
 from keras_ref.reports.verdict import Report, Verdict
 
 
@@ -128,7 +128,7 @@ def test_a_crash_is_a_verdict_with_the_signal(run, tmp_path, monkeypatch):
 
 
 def test_a_crash_alone_is_a_target_that_could_not_run(run, monkeypatch):
-    from keras_ref.frontends import isolation
+    from keras_ref.frontends.invocations import isolation
     from keras_ref.supervision.supervise import End
 
     for returned, said in (

@@ -13,7 +13,7 @@ from keras_ref import Comparison, ProgramsDiffer, compare, reflect
 from keras_ref.comparison.two_programs import weight_matching
 from keras_ref.comparison.two_programs.weight_matching import _align_weights, find_fitting_layouts, match_weights
 from keras_ref.errors import BadInput, CouldNotRun
-from keras_ref.frontends.compare_cli import ComparisonRun
+from keras_ref.frontends.command_line.compare_cli import ComparisonRun
 from keras_ref.programs.program import Weight
 from scratch.objective import Objective
 

@@ -19,10 +19,10 @@ import tensorflow as tf
 from keras_ref.errors import CouldNotRun
 from keras_ref.evaluation.nudged_losses import column_losses, stacked_losses
 from keras_ref.evaluation.nudged_losses.remote_losses import GraphLosses
-from keras_ref.frontends import distribution, invocation
-from keras_ref.frontends.distribution import Cluster, WorkerPool, open_executor
-from keras_ref.frontends.invocation import Invocation
-from keras_ref.frontends.shared_check import Helpers, help_with
+from keras_ref.frontends.invocations import distribution, invocation
+from keras_ref.frontends.invocations.distribution import Cluster, WorkerPool, open_executor
+from keras_ref.frontends.invocations.invocation import Invocation
+from keras_ref.frontends.invocations.shared_check import Helpers, help_with
 from keras_ref.reports.verdict import write_json_text
 from scratch import gradient
 from scratch.nudging import blocks

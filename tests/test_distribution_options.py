@@ -5,8 +5,8 @@ import json
 import pytest
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.frontends.invocation import Invocation
-from keras_ref.frontends.recorded import read_recorded
+from keras_ref.frontends.invocations.invocation import Invocation
+from keras_ref.frontends.invocations.recorded import read_recorded
 from keras_ref.options import require_legal
 
 RIGHT = "distributed_targets:right"

@@ -9,10 +9,10 @@ from jsonschema import Draft202012Validator
 
 import keras_ref
 from keras_ref.errors import CouldNotRun
-from keras_ref.frontends import published_schema as schema_module
-from keras_ref.frontends.invocation import Invocation, make_document
-from keras_ref.frontends.published_schema import build_published_schema
-from keras_ref.frontends.pytest_items import make_document as make_pytest_document
+from keras_ref.frontends.command_line import published_schema as schema_module
+from keras_ref.frontends.command_line.published_schema import build_published_schema
+from keras_ref.frontends.invocations.invocation import Invocation, make_document
+from keras_ref.frontends.plugin.pytest_items import make_document as make_pytest_document
 from keras_ref.reports.comparison import Comparison, Row
 from keras_ref.reports.culprit import Culprit
 from keras_ref.reports.files import KINDS, Output, describe_writer, refuse_outputs
@@ -46,7 +46,7 @@ def document(*reports, refused=(), command="check"):
 
 
 def test_the_published_files_are_the_schema():
-    """python -m keras_ref.frontends.published_schema writes them anew."""
+    """python -m keras_ref.frontends.command_line.published_schema writes them anew."""
     Draft202012Validator.check_schema(build_published_schema())
     for path in PUBLISHED:
         assert json.loads(path.read_text(encoding="utf-8")) == json.loads(json.dumps(build_published_schema())), path

@@ -8,7 +8,7 @@ import pytest
 from hatchling.metadata.core import ProjectMetadata
 from hatchling.plugin.manager import PluginManager
 
-from keras_ref.frontends.invocation import read_versions
+from keras_ref.frontends.invocations.invocation import read_versions
 from keras_ref.inputs import releases
 
 ROOT = Path(__file__).parents[1]

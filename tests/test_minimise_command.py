@@ -10,7 +10,7 @@ from model_kinds import Stepping
 
 from keras_ref import minimise
 from keras_ref.errors import CouldNotRun
-from keras_ref.frontends import minimise_cli
+from keras_ref.frontends.command_line import minimise_cli
 from keras_ref.minimisation.minimise import LINES, Minimised, NothingToMinimise
 from keras_ref.minimisation.running import exit_status_of
 

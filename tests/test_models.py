@@ -9,7 +9,7 @@ from support_built import wrong_only_at_known_points
 
 from keras_ref import check_gradients, check_updates
 from keras_ref import strategies as gt
-from keras_ref.frontends.gallery import exhibits
+from keras_ref.frontends.command_line.gallery import exhibits
 from keras_ref.translation.from_keras import reflect
 from keras_ref.translation.to_keras import mirror, mirror_object
 

@@ -6,7 +6,7 @@ import pictures
 import pytest
 from rich.console import Console
 
-from keras_ref.frontends import running
+from keras_ref.frontends.command_line import running
 
 
 def test_commands_print_on_a_console_that_records():

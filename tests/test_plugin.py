@@ -56,7 +56,7 @@ def test_wrong(check_gradients):
 
 def test_importing_the_plugin_loads_neither_tensorflow_nor_hypothesis(pytester):
     code = (
-        "import sys, keras_ref.frontends.pytest_plugin, scratch; print([m for m in ('tensorflow', 'keras', "
+        "import sys, keras_ref.frontends.plugin.pytest_plugin, scratch; print([m for m in ('tensorflow', 'keras', "
         "'hypothesis', 'numpy', 'rich', 'typer') if m in sys.modules])"
     )
     result = pytester.run(sys.executable, "-c", code)

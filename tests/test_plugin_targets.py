@@ -8,8 +8,8 @@ import pytest
 from stubbed_checks import STUBS
 from tested_projects import DOUBLED, QUIET
 
-from keras_ref.frontends import variable_names
-from keras_ref.frontends.invocation import Invocation
+from keras_ref.frontends.invocations import variable_names
+from keras_ref.frontends.invocations.invocation import Invocation
 from keras_ref.inputs import targets
 from keras_ref.reports.verdict import Report, Verdict
 
@@ -172,7 +172,7 @@ def test_reports_travel_from_the_workers_of_xdist(pytester):
 #: a conftest that notes which processes compute blocks
 NOTED = """
 import os
-from keras_ref.frontends import distribution
+from keras_ref.frontends.invocations import distribution
 
 call = distribution._Stored.__call__
 

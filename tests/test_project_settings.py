@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from keras_ref.checks import gradients
 from keras_ref.errors import CouldNotRun
-from keras_ref.frontends import variable_names, verbs
-from keras_ref.frontends.invocation import TAKES, Invocation, build_default_map
+from keras_ref.frontends.invocations import variable_names, verbs
+from keras_ref.frontends.invocations.invocation import TAKES, Invocation, build_default_map
 from keras_ref.inputs import targets
 from keras_ref.options import OPTIONS, SETTINGS, SharedExpectations, make_keywords, read_settings
 from keras_ref.reports.verdict import Report, Verdict

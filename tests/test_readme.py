@@ -26,8 +26,8 @@ import typer
 
 import keras_ref
 import scratch
-from keras_ref.frontends import cli
-from keras_ref.frontends.invocation import TAKES, Invocation
+from keras_ref.frontends.command_line import cli
+from keras_ref.frontends.invocations.invocation import TAKES, Invocation
 from keras_ref.options import read_settings
 from keras_ref.translation import exceptions
 from scratch import registry

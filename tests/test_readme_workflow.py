@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from keras_ref.frontends import cli
+from keras_ref.frontends.command_line import cli
 
 CHAPTER = Path(__file__).parents[1] / ".github" / "docs" / "pipeline.md"
 

@@ -10,7 +10,7 @@ from multiprocessing import get_context
 import pytest
 
 from keras_ref.errors import BadInput
-from keras_ref.frontends.shared_check import Helpers, SharedChecks, can_share
+from keras_ref.frontends.invocations.shared_check import Helpers, SharedChecks, can_share
 
 NUMBERS = range(12)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import keras_ref
-from keras_ref.frontends.recorded import read_report
+from keras_ref.frontends.invocations.recorded import read_report
 from keras_ref.reports.kinds import FAILING, ORDER, find_worst
 from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
 

@@ -21,7 +21,8 @@ ROOT = Path(__file__).parents[1]
 COMMAND = """
 import ctypes, os, signal, sys, time
 from keras_ref.errors import CouldNotRun
-from keras_ref.frontends import cli, invocation
+from keras_ref.frontends.command_line import cli
+from keras_ref.frontends.invocations import invocation
 from keras_ref.inputs import targets
 from keras_ref.reports.verdict import Report, Verdict
 
@@ -152,7 +153,8 @@ def test_a_signal_to_the_command_ends_both_processes(tmp_path, number, status):
 def test_watching_costs_little(tmp_path):
     """A fork of a process without TensorFlow, and nothing else: far less than a tenth of a second."""
     code = (
-        "import time\nfrom keras_ref.frontends import cli\nfrom keras_ref.frontends.watching import Journal, watch\n"
+        "import time\nfrom keras_ref.frontends.command_line import cli\n"
+        "from keras_ref.frontends.invocations.watching import Journal, watch\n"
         "begun = time.perf_counter()\nstatus = watch(Journal())\n"
         "if status is None:\n    print(time.perf_counter() - begun)\nraise SystemExit(status or 0)"
     )
@@ -170,7 +172,8 @@ def test_watching_costs_little(tmp_path):
 
 STUBS = """
 import os
-from keras_ref.frontends import invocation, variable_names
+from keras_ref.frontends.invocations import invocation
+from keras_ref.frontends.invocations import variable_names
 from keras_ref.inputs import targets
 from keras_ref.reports.verdict import Report, Verdict
 

@@ -31,7 +31,7 @@ def test_wheel(tmp_path):
         "gradtwin/py.typed",
         "keras_ref/py.typed",
         "scratch/layers/core.py",
-        "keras_ref/frontends/cli.py",
+        "keras_ref/frontends/command_line/cli.py",
         "keras_ref/lesson/assets/page.html",
         "keras_ref/reports/assets/style.css",
         "keras_ref/reports/assets/report.css",
@@ -44,8 +44,8 @@ def test_wheel(tmp_path):
     assert not any(name.startswith(("tests", ".github", "keras_ref/face")) for name in names)
     assert any(name.endswith(".dist-info/licenses/.github/LICENSE") for name in names)
     assert (
-        "gradtwin = keras_ref.frontends.command:main" in entry_points
-        and "gradtwin = keras_ref.frontends.pytest_plugin" in entry_points
+        "gradtwin = keras_ref.frontends.command_line.command:main" in entry_points
+        and "gradtwin = keras_ref.frontends.plugin.pytest_plugin" in entry_points
     )
     run(
         "-m",

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from keras_ref.frontends import distribution
-from keras_ref.frontends.distribution import WorkerPool, open_executor
+from keras_ref.frontends.invocations import distribution
+from keras_ref.frontends.invocations.distribution import WorkerPool, open_executor
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,7 +51,7 @@ def test_none_is_asked_for():
 def test_workers_end_with_their_parent():
     code = """
         import os, sys
-        from keras_ref.frontends.distribution import WorkerPool
+        from keras_ref.frontends.invocations.distribution import WorkerPool
         if __name__ == "__main__":
             print(WorkerPool(1).submit(os.getpid).result(), flush=True)
             sys.stdin.read()

@@ -1,4 +1,4 @@
-"""The commands `gradtwin lesson` and `gradtwin recipe`; keras_ref/frontends/cli.py registers them with Typer."""
+"""The commands `gradtwin lesson` and `gradtwin recipe`, which keras_ref/frontends/command_line/cli.py registers."""
 
 from __future__ import annotations
 

@@ -157,7 +157,8 @@ def stub():
     from keras_ref.campaign import ledger, records, standing
     from keras_ref.campaign.results import Result
     from keras_ref.errors import CouldNotRun
-    from keras_ref.frontends import compare_cli, invocation, minimise_cli
+    from keras_ref.frontends.command_line import compare_cli, minimise_cli
+    from keras_ref.frontends.invocations import invocation
     from keras_ref.homework.grades import Grade, StageResult
     from keras_ref.inputs import targets
     from keras_ref.lesson import cli as lesson_cli
@@ -204,7 +205,10 @@ def stub():
     )
     records.summarize = lambda results: ["nothing is accused"]
     module("keras_ref.coverage.printing", print_coverage=lambda out, run: out.print("covered") or True)
-    module("keras_ref.frontends.overview", show_overview=lambda out, **options: out.print("an overview") or True)
+    module(
+        "keras_ref.frontends.command_line.overview",
+        show_overview=lambda out, **options: out.print("an overview") or True,
+    )
     module(
         "keras_ref.homework.grading", grade=lambda path, *given, **options: graded(path), list_submissions=lambda p: p
     )
@@ -230,7 +234,7 @@ def copied(trial, made, counted=None):
 
     The copy leaves with SystemExit, and so as any process does.
     """
-    from keras_ref.frontends import command
+    from keras_ref.frontends.command_line import command
 
     folder, (read, write) = tempfile.mkdtemp(), os.pipe()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
@@ -261,7 +265,7 @@ def copied(trial, made, counted=None):
 
 def load_what_commands_load():
     """Modules that are imported where they are first needed: copies have them from here."""
-    from keras_ref.frontends import cli
+    from keras_ref.frontends.command_line import cli
     from keras_ref.supervision.supervise import WATCHED
 
     os.environ[WATCHED] = "1"  # no process is made that watches this one

@@ -19,7 +19,7 @@ from test_unused_rows_of_steps import Stepping, of_keras_2
 
 import keras_ref
 from keras_ref import check_function, check_gradients, check_layer, check_updates, compare, minimise
-from keras_ref.frontends.invocation import Invocation
+from keras_ref.frontends.invocations.invocation import Invocation
 from keras_ref.lesson.lesson import make as make_lesson
 from keras_ref.minimisation.operations import minimise_operation
 from keras_ref.reports.escaping import make_printable

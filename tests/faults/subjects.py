@@ -10,7 +10,7 @@ import tensorflow as tf
 from everything import changes, everything
 
 from keras_ref import check_function, check_gradients, check_layer, check_updates, compare
-from keras_ref.frontends.invocation import Invocation
+from keras_ref.frontends.invocations.invocation import Invocation
 from keras_ref.minimisation.minimise import minimise as minimise_subject
 
 X, Y = np.arange(6.0).reshape(2, 3) / 8 - 0.25, np.arange(4.0).reshape(2, 2) / 8

@@ -13,8 +13,8 @@ from keras_ref.campaign import records, run, standing
 from keras_ref.campaign.ledger import load_findings
 from keras_ref.campaign.results import Accusation, Result
 from keras_ref.campaign.standing import Standing
-from keras_ref.frontends import compare_cli, minimise_cli
-from keras_ref.frontends.invocation import Invocation
+from keras_ref.frontends.command_line import compare_cli, minimise_cli
+from keras_ref.frontends.invocations.invocation import Invocation
 from keras_ref.lesson import lesson, page
 from keras_ref.minimisation.minimise import Minimised
 from keras_ref.reports.comparison import Comparison, Row
@@ -26,11 +26,11 @@ OTHERWISE = {
     ("campaign/backend_worker.py", "main"): "the pipe to the parent",
     ("campaign/standing.py", "run_script"): "a folder of its own, which is deleted",
     ("checks/other_backends.py", "_subject_of"): "a folder of its own, which is deleted",
-    ("frontends/distribution.py", "store"): "a folder of its own, which is deleted",
-    ("frontends/exit_status.py", "_open_closed_streams"): "the null device",
-    ("frontends/shared_check.py", "_write"): "a folder of its own, which is deleted",
-    ("frontends/shared_check.py", "check_once"): "a folder of its own, which is deleted",
-    ("frontends/variable_names.py", "main"): "a file that the parent made for the answer",
+    ("frontends/invocations/distribution.py", "store"): "a folder of its own, which is deleted",
+    ("frontends/endings/exit_status.py", "_open_closed_streams"): "the null device",
+    ("frontends/invocations/shared_check.py", "_write"): "a folder of its own, which is deleted",
+    ("frontends/invocations/shared_check.py", "check_once"): "a folder of its own, which is deleted",
+    ("frontends/invocations/variable_names.py", "main"): "a file that the parent made for the answer",
     ("inputs/targets.py", "import_quietly"): "the error stream of the process",
     ("minimisation/running.py", "_file"): "a folder of its own, which is deleted",
     ("programs/worker.py", "main"): "the pipe to the parent",

@@ -12,8 +12,8 @@ from command_line import run_gradtwin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_ref.frontends import cli
-from keras_ref.frontends.invocation import Invocation, make_document
+from keras_ref.frontends.command_line import cli
+from keras_ref.frontends.invocations.invocation import Invocation, make_document
 from keras_ref.reports.escaping import make_printable
 from keras_ref.reports.verdict import Kind, Reason, Report, Verdict, write_json_text
 
@@ -152,7 +152,10 @@ EDITS = {
         {"targets": ["__main__:main"]},
         "Received: __main__:main, which is of Python's own library ",
     ),
-    "this program": ({"targets": ["keras_ref.frontends.cli:main"]}, "Received: keras_ref.frontends.cli:main, which is"),
+    "this program": (
+        {"targets": ["keras_ref.frontends.command_line.cli:main"]},
+        "Received: keras_ref.frontends.command_line.cli:main, which is",
+    ),
     "a list for a text": ({"data": []}, "(run/data: [] is not of type 'string')"),
     "a word for a number": ({"options": {"seed": "3"}}, "(run/options/seed: '3' is not of type 'integer')"),
     "no targets": ({"targets": []}, "(run/targets: [] should be non-empty)"),

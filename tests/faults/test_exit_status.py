@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 
 from keras_ref.errors import BadInput, CouldNotRun
-from keras_ref.frontends import cli
-from keras_ref.frontends.exit_status import run_application
-from keras_ref.frontends.invocation import Invocation
+from keras_ref.frontends.command_line import cli
+from keras_ref.frontends.endings.exit_status import run_application
+from keras_ref.frontends.invocations.invocation import Invocation
 from keras_ref.reports import terminal
 from keras_ref.reports.verdict import Kind, Report, Verdict
 
@@ -67,7 +67,7 @@ def test_an_end(capsys, name):
 
 PRINTING = """
 import sys
-from keras_ref.frontends.exit_status import run_application
+from keras_ref.frontends.endings.exit_status import run_application
 import typer
 
 def command(prog_name, standalone_mode):
@@ -141,7 +141,7 @@ def test_errors_of_gradtwin_are_no_findings(gradtwin, monkeypatch, error):
     """What a line of gradtwin itself raises is status 3; what the model's code raises is status 2."""
     target = gradtwin.write_module("exit_shop", "import numpy as np\ndef build(): raise KeyError('mine')\n")
     assert gradtwin("check", target).status == 2
-    monkeypatch.setattr("keras_ref.frontends.invocation.is_own", lambda _: True)
+    monkeypatch.setattr("keras_ref.frontends.invocations.invocation.is_own", lambda _: True)
 
     def check(*_):
         raise error

@@ -19,9 +19,9 @@ from keras_ref.campaign import standing
 from keras_ref.campaign.ledger import load_findings
 from keras_ref.campaign.page import build_ledger_page, draft_report
 from keras_ref.campaign.standing import Standing
-from keras_ref.frontends import recorded
-from keras_ref.frontends.compare_cli import print_comparison
-from keras_ref.frontends.homework_cli import print_grade, print_table, write_junit
+from keras_ref.frontends.command_line.compare_cli import print_comparison
+from keras_ref.frontends.command_line.homework_cli import print_grade, print_table, write_junit
+from keras_ref.frontends.invocations import recorded
 from keras_ref.homework.grades import Grade, StageResult
 from keras_ref.reports import github, junit
 from keras_ref.reports.comparison import Comparison, Matched, Row, write_comparison_html

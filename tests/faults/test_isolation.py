@@ -16,9 +16,9 @@ import pytest
 from command_line import run_gradtwin
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.frontends import isolation
-from keras_ref.frontends.invocation import Invocation
-from keras_ref.frontends.isolation import choose_limits, raise_refusal, read_isolated_names, report_crash
+from keras_ref.frontends.invocations import isolation
+from keras_ref.frontends.invocations.invocation import Invocation
+from keras_ref.frontends.invocations.isolation import choose_limits, raise_refusal, read_isolated_names, report_crash
 from keras_ref.supervision.processes import memory_of_machine, run_limited
 from keras_ref.supervision.supervise import End, Limits
 

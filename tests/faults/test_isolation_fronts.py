@@ -14,8 +14,9 @@ from test_isolation import FAULTS, LIMITS, MARK, nothing_is_left
 
 from keras_ref.coverage import processes as examples
 from keras_ref.errors import CouldNotRun
-from keras_ref.frontends import isolation, minimise_cli
-from keras_ref.frontends.invocation import Invocation
+from keras_ref.frontends.command_line import minimise_cli
+from keras_ref.frontends.invocations import isolation
+from keras_ref.frontends.invocations.invocation import Invocation
 from keras_ref.minimisation import running
 from keras_ref.programs import remote, wire
 from keras_ref.supervision import processes

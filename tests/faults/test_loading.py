@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 #: for (0: when Python ends it). Prints [status, what it said] of each, and how many modules there are.
 LOADING = """
 import atexit, json, os, signal, sys, tempfile
-from keras_ref.frontends import command
+from keras_ref.frontends.command_line import command
 
 handler, places = json.loads(sys.argv[1])
 sys.argv = ["gradtwin", "--version"]

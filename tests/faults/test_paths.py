@@ -22,8 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.frontends import cli
-from keras_ref.frontends.path_command import PathCommand, is_path, name_path
+from keras_ref.frontends.command_line import cli
+from keras_ref.frontends.command_line.path_command import PathCommand, is_path, name_path
 from keras_ref.reports import files
 from keras_ref.reports.files import Output, refuse_outputs, write
 

@@ -16,7 +16,7 @@ from silence import SILENCE, SUBJECTS, measure
 from keras_ref import check_function, check_gradients, check_layer, check_updates, compare, minimise
 from keras_ref.comparison.two_programs.program_comparison import PARTS
 from keras_ref.errors import BadInput, CouldNotRun
-from keras_ref.frontends.invocation import Invocation
+from keras_ref.frontends.invocations.invocation import Invocation
 from keras_ref.lesson import lesson
 from keras_ref.minimisation import operations, programs
 from keras_ref.reports import progress_lines

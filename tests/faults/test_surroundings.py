@@ -77,7 +77,7 @@ def run_in(surroundings, folder, *words):
         environment.pop(name, None)
         if value is not None:
             environment[name] = value
-    code = "import os; os.close(0); from keras_ref.frontends.command import main; main()"
+    code = "import os; os.close(0); from keras_ref.frontends.command_line.command import main; main()"
     ours, theirs = pty.openpty() if is_terminal else (None, subprocess.PIPE)
     with subprocess.Popen(
         [sys.executable, *options, "-P", "-c", code, *words],

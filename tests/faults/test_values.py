@@ -10,8 +10,8 @@ import typer
 from hostile_names import has_only_visible_characters
 from test_all_outputs import stub
 
-from keras_ref.frontends import cli
-from keras_ref.frontends.path_command import is_path, name_path
+from keras_ref.frontends.command_line import cli
+from keras_ref.frontends.command_line.path_command import is_path, name_path
 
 APPLICATION = typer.main.get_command(cli.app)
 #: verb → what it needs beside an option

@@ -13,8 +13,8 @@ from test_all_outputs import COMMANDS, STATUS, stub
 
 from keras_ref.campaign import records
 from keras_ref.errors import CouldNotRun
-from keras_ref.frontends import compare_cli, minimise_cli
-from keras_ref.frontends.invocation import Invocation
+from keras_ref.frontends.command_line import compare_cli, minimise_cli
+from keras_ref.frontends.invocations.invocation import Invocation
 from keras_ref.lesson import lesson
 from keras_ref.reports import files
 from keras_ref.reports.files import write_unused

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.frontends import pytest_watching
-from keras_ref.frontends.pytest_checks import FOLDER, REPORTS, check_in_test, project_settings
+from keras_ref.frontends.plugin import pytest_watching
+from keras_ref.frontends.plugin.pytest_checks import FOLDER, REPORTS, check_in_test, project_settings
 from keras_ref.options import OPTIONS, require_path
 
 #: options of the command line that pytest has too: --effort there is --gradtwin-effort here
@@ -110,7 +110,7 @@ def pytest_configure_node(node: Any) -> None:
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
     """Add one test for each variable of each target, before -k and -m select."""
     if config.stash[_TARGETS]:
-        from keras_ref.frontends.pytest_items import collect_targets
+        from keras_ref.frontends.plugin.pytest_items import collect_targets
 
         items += collect_targets(session, config.stash[_TARGETS])
 
@@ -160,7 +160,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     marks = list(pyfuncitem.iter_markers("gradients"))
     if not marks:
         return None
-    from keras_ref.frontends.pytest_items import check_returned
+    from keras_ref.frontends.plugin.pytest_items import check_returned
 
     names = pyfuncitem._fixtureinfo.argnames  # noqa: SLF001 (pytest's own pytest_pyfunc_call does the same)
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
@@ -219,7 +219,7 @@ class Reports:
     def pytest_sessionfinish(self) -> None:
         """Write --gradtwin-json."""
         if self.path:
-            from keras_ref.frontends.pytest_items import make_document
+            from keras_ref.frontends.plugin.pytest_items import make_document
             from keras_ref.reports.files import write
             from keras_ref.reports.verdict import write_json_text
 
@@ -229,7 +229,7 @@ class Reports:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print the line that sums up, in red if a check failed."""
         if self.texts:
-            from keras_ref.frontends.pytest_items import sum_up
+            from keras_ref.frontends.plugin.pytest_items import sum_up
 
             total = sum_up(self.texts)
             terminalreporter.write_line(f"gradtwin: {total.line}", **({} if total.ok else {"red": True}))

@@ -14,18 +14,18 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_ref.frontends import exit_status
-from keras_ref.frontends.campaign_cli import campaign
-from keras_ref.frontends.compare_cli import compare, is_comparison, replay_comparison
-from keras_ref.frontends.exit_status import FINDING
-from keras_ref.frontends.findings_cli import findings
-from keras_ref.frontends.homework_cli import homework
-from keras_ref.frontends.invocation import TAKES, Invocation, build_default_map, read_versions
-from keras_ref.frontends.minimise_cli import minimise as minimise_command
-from keras_ref.frontends.path_command import PathCommand
-from keras_ref.frontends.recorded import permit, read_json, read_recorded
-from keras_ref.frontends.running import Outputs, run_command
-from keras_ref.frontends.starting import start_tensorflow
+from keras_ref.frontends.command_line.campaign_cli import campaign
+from keras_ref.frontends.command_line.compare_cli import compare, is_comparison, replay_comparison
+from keras_ref.frontends.command_line.findings_cli import findings
+from keras_ref.frontends.command_line.homework_cli import homework
+from keras_ref.frontends.command_line.minimise_cli import minimise as minimise_command
+from keras_ref.frontends.command_line.path_command import PathCommand
+from keras_ref.frontends.command_line.running import Outputs, run_command
+from keras_ref.frontends.command_line.starting import start_tensorflow
+from keras_ref.frontends.endings import exit_status
+from keras_ref.frontends.endings.exit_status import FINDING
+from keras_ref.frontends.invocations.invocation import TAKES, Invocation, build_default_map, read_versions
+from keras_ref.frontends.invocations.recorded import permit, read_json, read_recorded
 from keras_ref.lesson.cli import lesson, recipe
 from keras_ref.options import FILE, OPTIONS, read_settings
 from keras_ref.reports.terminal import make_console
@@ -119,7 +119,7 @@ def overview(
     start_tensorflow()
     if context.invoked_subcommand is not None:
         return
-    from keras_ref.frontends.overview import show_overview
+    from keras_ref.frontends.command_line.overview import show_overview
 
     raise typer.Exit(0 if show_overview(make_console(), seed=seed, verbose=verbose) else FINDING)
 

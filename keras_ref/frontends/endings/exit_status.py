@@ -24,7 +24,7 @@ from typing import Any, TextIO
 import typer
 
 from keras_ref.errors import BadInput, CouldNotRun, NobodyReads, shorten_error
-from keras_ref.frontends.interruption import INTERRUPTED, SENTENCE
+from keras_ref.frontends.endings.interruption import INTERRUPTED, SENTENCE
 from keras_ref.reports import github
 from keras_ref.reports.escaping import make_printable
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from keras_ref.frontends.watching import Journal, can_watch, watch
+from keras_ref.frontends.invocations.watching import Journal, can_watch, watch
 
 JOURNAL: pytest.StashKey[Journal] = pytest.StashKey()
 

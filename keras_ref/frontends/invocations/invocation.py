@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from keras_ref.errors import BadInput, CouldNotRun, find_place, shorten_error, target_stays
-from keras_ref.frontends.distribution import open_executor
-from keras_ref.frontends.verbs import find_check
+from keras_ref.frontends.invocations.distribution import open_executor
+from keras_ref.frontends.invocations.verbs import find_check
 from keras_ref.inputs.releases import find_version
 from keras_ref.inputs.targets import Loaded, complete_data, import_module, load_data, load_target
 from keras_ref.options import (
@@ -33,7 +33,7 @@ from scratch.nudging.answers import OtherSoftware
 from scratch.progress import Progress, ticking
 
 #: where the files of gradtwin lie
-_OWN = (str(Path(__file__).parents[1]), str(PLACE))
+_OWN = (str(Path(__file__).parents[2]), str(PLACE))
 ISOLATION = ("isolate", "time-limit", "memory-limit")
 #: who computes, which changes no result: a report does not record it, and so none can name a machine to replay it on
 DISTRIBUTION = ("workers", "cluster")

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from keras_ref.checks.gradients import check_gradients
 from keras_ref.checks.updates import check_updates
-from keras_ref.frontends.gallery import Exhibit, exhibits
+from keras_ref.frontends.command_line.gallery import Exhibit, exhibits
 from keras_ref.lesson.recipe_table import RECIPES, RecipeRow, compare_recipe
 from keras_ref.reports.terminal import format_number, make_ticker, report_table, show_progress
 from keras_ref.reports.verdict import Report, find_worst

@@ -103,7 +103,10 @@ def watch(journal: Journal) -> int | None:
         if target is None or -status in sent:  # it ended by itself, or was meant to end
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             return _translate_status(status)
-        from keras_ref.frontends.exit_status import COULD_NOT, complain  # which loads what the pytest plugin has not
+        from keras_ref.frontends.endings.exit_status import (  # which loads what the pytest plugin has not
+            COULD_NOT,
+            complain,
+        )
 
         error = CouldNotRun(
             f"A target must leave the process running. Received: {target}, whose process {'was ' * (status < 0)}"

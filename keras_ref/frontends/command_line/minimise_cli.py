@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keras_ref.errors import BadInput, CouldNotRun, target_stays
-from keras_ref.frontends.exit_status import FINDING
+from keras_ref.frontends.endings.exit_status import FINDING
 from keras_ref.options import FILE, OPTIONS, parse_time_limit
 from keras_ref.reports.files import Output, find_sources, refuse_outputs, write
 from keras_ref.reports.terminal import make_console, make_ticker, show_progress
@@ -25,7 +25,7 @@ from keras_ref.supervision.supervise import WATCHED, describe_end
 from keras_ref.undoing import staying_here
 
 if TYPE_CHECKING:
-    from keras_ref.frontends.invocation import Invocation
+    from keras_ref.frontends.invocations.invocation import Invocation
     from keras_ref.minimisation.minimise import Minimised
     from keras_ref.reports.verdict import Report
 
@@ -96,7 +96,7 @@ def run_isolated(target: str, script: str) -> int:
 
     Raises: CouldNotRun where the process ends otherwise than by itself, or with the sentence that it wrote.
     """
-    from keras_ref.frontends.isolation import raise_refusal
+    from keras_ref.frontends.invocations.isolation import raise_refusal
     from keras_ref.own_modules import own_command
     from keras_ref.supervision.processes import OUTPUT, default_memory, run_limited
     from keras_ref.supervision.supervise import Limits
@@ -230,8 +230,8 @@ def select_options(subject: Any, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_report(path: str, asked: Asked) -> Work:
     """The first target of a report that fails."""
-    from keras_ref.frontends.compare_cli import ComparisonRun, is_comparison
-    from keras_ref.frontends.recorded import permit, read_json, read_recorded
+    from keras_ref.frontends.command_line.compare_cli import ComparisonRun, is_comparison
+    from keras_ref.frontends.invocations.recorded import permit, read_json, read_recorded
 
     data = read_json(path)
     if is_comparison(data):

@@ -41,7 +41,7 @@ def check_in_test(
     Raises: pytest's failure with the six lines of each finding; BadInput for arguments that the check refuses.
     """
     __tracebackhide__ = True
-    from keras_ref.frontends.verbs import find_check
+    from keras_ref.frontends.invocations.verbs import find_check
     from keras_ref.inputs.targets import quiet_tensorflow
     from keras_ref.own_modules import refuse_namesakes
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.frontends import variable_names
-from keras_ref.frontends.invocation import Invocation
-from keras_ref.frontends.recorded import read_report
+from keras_ref.frontends.invocations import variable_names
+from keras_ref.frontends.invocations.invocation import Invocation
+from keras_ref.frontends.invocations.recorded import read_report
 from keras_ref.options import parse_memory_limit, parse_time_limit
 from keras_ref.own_modules import own_command
 from keras_ref.reports.verdict import Kind, Reason, Report, Verdict

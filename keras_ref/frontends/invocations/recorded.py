@@ -13,7 +13,14 @@ from typing import Any
 from zipfile import is_zipfile
 
 from keras_ref.errors import CouldNotRun, shorten_error
-from keras_ref.frontends.invocation import RECORDED, TAKES, Invocation, hash_file, name_parameter, read_versions
+from keras_ref.frontends.invocations.invocation import (
+    RECORDED,
+    TAKES,
+    Invocation,
+    hash_file,
+    name_parameter,
+    read_versions,
+)
 from keras_ref.options import OPTIONS
 from keras_ref.reports.culprit import Culprit
 from keras_ref.reports.files import is_plain_file, read_text

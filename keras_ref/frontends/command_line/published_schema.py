@@ -9,9 +9,9 @@ import json
 import sys
 from typing import Any
 
-from keras_ref.frontends.compare_cli import build_comparison_schema
-from keras_ref.frontends.invocation import TAKES
-from keras_ref.frontends.recorded import build_document_schema
+from keras_ref.frontends.command_line.compare_cli import build_comparison_schema
+from keras_ref.frontends.invocations.invocation import TAKES
+from keras_ref.frontends.invocations.recorded import build_document_schema
 from keras_ref.reports.files import SCHEMA_VERSION
 from keras_ref.reports.schema import OPTIONAL, REPORT, TEXT, describe_list, describe_record, describe_table
 

@@ -14,13 +14,13 @@ import typer
 from rich.console import Console
 
 from keras_ref.errors import BadInput, CouldNotRun, NobodyReads, shorten_error
-from keras_ref.frontends.exit_status import COULD_NOT, FINDING, WatchedEnded, complain, complain_of_own
-from keras_ref.frontends.invocation import Invocation, make_document
-from keras_ref.frontends.isolation import run_isolated
-from keras_ref.frontends.minimise_cli import show_minimised
-from keras_ref.frontends.recorded import Recorded, compare_verdicts, read_report
-from keras_ref.frontends.starting import start_tensorflow
-from keras_ref.frontends.watching import Journal, can_watch, watch
+from keras_ref.frontends.command_line.minimise_cli import show_minimised
+from keras_ref.frontends.command_line.starting import start_tensorflow
+from keras_ref.frontends.endings.exit_status import COULD_NOT, FINDING, WatchedEnded, complain, complain_of_own
+from keras_ref.frontends.invocations.invocation import Invocation, make_document
+from keras_ref.frontends.invocations.isolation import run_isolated
+from keras_ref.frontends.invocations.recorded import Recorded, compare_verdicts, read_report
+from keras_ref.frontends.invocations.watching import Journal, can_watch, watch
 from keras_ref.reports import github
 from keras_ref.reports.files import Output, find_sources, refuse_outputs, write
 from keras_ref.reports.terminal import make_console, make_ticker, print_report, show_progress

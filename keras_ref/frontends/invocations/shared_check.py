@@ -27,7 +27,7 @@ from queue import SimpleQueue
 from typing import IO, Any, TypeVar
 
 import keras_ref.own_modules  # noqa: F401 (before anything imports from scratch)
-from keras_ref.frontends.distribution import store
+from keras_ref.frontends.invocations.distribution import store
 from scratch.nudging.answers import list_software
 
 Result = TypeVar("Result")

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from keras_ref.errors import BadInput, CouldNotRun
-from keras_ref.frontends.invocation import ISOLATION, TAKES, Invocation, read_versions
-from keras_ref.frontends.minimise_cli import SECONDS, of_invocation
-from keras_ref.frontends.pytest_checks import (
+from keras_ref.frontends.command_line.minimise_cli import SECONDS, of_invocation
+from keras_ref.frontends.invocations.invocation import ISOLATION, TAKES, Invocation, read_versions
+from keras_ref.frontends.plugin.pytest_checks import (
     FOLDER,
     check_in_test,
     project_settings,
@@ -28,7 +28,7 @@ from keras_ref.frontends.pytest_checks import (
     read_option,
     record_report,
 )
-from keras_ref.frontends.pytest_watching import JOURNAL, find_dead_targets
+from keras_ref.frontends.plugin.pytest_watching import JOURNAL, find_dead_targets
 from keras_ref.options import OPTIONS
 from keras_ref.reports.escaping import make_printable
 from keras_ref.reports.files import describe_writer
@@ -88,8 +88,8 @@ class Target(pytest.Collector):
 
     def _load_names(self) -> list[str] | Report:
         """The names of the variables; a report where the process crashes that loads the target in isolation."""
-        from keras_ref.frontends.isolation import read_isolated_names
-        from keras_ref.frontends.variable_names import list_variable_names
+        from keras_ref.frontends.invocations.isolation import read_isolated_names
+        from keras_ref.frontends.invocations.variable_names import list_variable_names
         from keras_ref.inputs.targets import load_target
 
         if (sentence := find_dead_targets(self.config).get(self.name)) is not None:
@@ -128,7 +128,7 @@ class Target(pytest.Collector):
 
     def _check_once(self, variables: str) -> Report:
         """The report on the variables that match, computed the first time. Raises: CouldNotRun or BadInput."""
-        from keras_ref.frontends.shared_check import SharedChecks, can_share
+        from keras_ref.frontends.invocations.shared_check import SharedChecks, can_share
 
         if variables not in self._found:
             invocation, folder = self._make_invocation(variables), self.config.stash.get(FOLDER, "")
@@ -144,7 +144,7 @@ class Target(pytest.Collector):
 
     def _check_now(self, invocation: Invocation, executor: Executor | None = None) -> Report | CouldNotRun | BadInput:
         """The report of a command, or why there is none."""
-        from keras_ref.frontends.isolation import run_isolated
+        from keras_ref.frontends.invocations.isolation import run_isolated
 
         try:
             if self._isolated:
@@ -266,7 +266,7 @@ def _choose_verb(subject: Any) -> str:
 def _refuse_unknown(verb: str, options: dict[str, Any], *, positional: bool) -> None:
     """Fail the test for options that the check does not have."""
     __tracebackhide__ = True
-    from keras_ref.frontends.verbs import find_check
+    from keras_ref.frontends.invocations.verbs import find_check
 
     known = [*signature(find_check(verb)).parameters, "allow"]
     wrong = [name for name in options if name not in known] + ["a positional one"] * positional

@@ -7,13 +7,13 @@ that the check that runs puts back what it has changed.
 
 from __future__ import annotations
 
-from keras_ref.frontends.interruption import end_interrupted, let_interruptions_end, let_interruptions_raise
+from keras_ref.frontends.endings.interruption import end_interrupted, let_interruptions_end, let_interruptions_raise
 
 
 def main() -> None:
     """Run the command, and exit with its status."""
     let_interruptions_end()
-    from keras_ref.frontends import cli
+    from keras_ref.frontends.command_line import cli
 
     try:
         try:

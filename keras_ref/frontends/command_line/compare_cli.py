@@ -13,9 +13,9 @@ import typer
 from rich.console import Console
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.frontends.exit_status import COULD_NOT, FINDING
-from keras_ref.frontends.invocation import hash_file, read_versions
-from keras_ref.frontends.recorded import describe_changes, refuse_library, require_valid
+from keras_ref.frontends.endings.exit_status import COULD_NOT, FINDING
+from keras_ref.frontends.invocations.invocation import hash_file, read_versions
+from keras_ref.frontends.invocations.recorded import describe_changes, refuse_library, require_valid
 from keras_ref.options import FILE, OPTIONS, require_count, require_seconds
 from keras_ref.reports.comparison import Comparison, Row
 from keras_ref.reports.escaping import make_printable
