@@ -96,25 +96,38 @@ CHANGING = tuple(
         "programs/",
         "frontends/",
         "minimisation/running",
-        "comparison/own_",
-        "comparison/train",
+        "comparison/steps/own_",
+        "comparison/steps/train",
     )
 )
 
 
-def first_and_last(call):
-    """Chooses each line of a call at the first and at the last time that it comes to it: (file, line, time).
+def lines_that_matter():
+    """A predicate of frames: whether an interruption at the frame's line is another one than at those before it.
 
     A function elsewhere that handles no error, and ends no block, passes one on, whichever line it comes from: of such
-    a function only the line that is run first is chosen.
-
-    How often a call comes to a line may depend on measured noise: a last time that it does not come to is not tried.
+    a function only the line that is run first matters.
     """
-    counts, seen, began = count_lines(call), Counter(), {}
+    began = {}
+
+    def matters(frame):
+        line, code = line_of(frame), frame.f_code
+        return bool(code.co_exceptiontable) or line[0].startswith(CHANGING) or began.setdefault(code, line) == line
+
+    return matters
+
+
+def first_and_last(call):
+    """Chooses each line of a call that matters, the first and the last time it is run: (file, line, time).
+
+    Returns what chooses, and how often the call came to each of these lines: {(file, line): times}. That may depend on
+    measured noise: a last time that it does not come to again is not tried.
+    """
+    counts, seen = count_lines(call, lines_that_matter()), Counter()
 
     def choose(frame):
-        line, code = line_of(frame), frame.f_code
-        if not (code.co_exceptiontable or line[0].startswith(CHANGING) or began.setdefault(code, line) == line):
+        line = line_of(frame)
+        if line not in counts:
             return None
         seen[line] += 1
         return (*line, seen[line]) if seen[line] in (1, counts[line]) else None

@@ -45,10 +45,10 @@ def line_of(frame):
     return frame.f_code.co_filename, frame.f_lineno
 
 
-def count_lines(call):
-    """How often a call comes to each line of this program's own: {(file, line): times}."""
+def count_lines(call, matters):
+    """How often a call comes to each line of this program's own that matters(frame): {(file, line): times}."""
     counts = Counter()
-    with tracing(lambda frame: counts.update([line_of(frame)])):
+    with tracing(lambda frame: counts.update([line_of(frame)] if matters(frame) else [])):
         call()
     return counts
 

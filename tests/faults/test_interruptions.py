@@ -9,13 +9,15 @@ import signal
 import threading
 from functools import partial
 from itertools import count
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from copies import first_and_last, first_in_phase, interrupted_copies
+from copies import CHANGING, first_and_last, first_in_phase, interrupted_copies
 from everything import changes, everything, shallow
+from interrupting import PHASES
 from subjects import MORE, SUBJECTS, X, Y, plain_model, subject
 
 from keras_ref import check_function, check_gradients, check_updates
@@ -32,6 +34,12 @@ ERRORS = (KeyboardInterrupt, MemoryError)
 LINES, DRAWN_LINES = 1000, 4
 
 
+@pytest.mark.parametrize("place", [*CHANGING, *PHASES], ids=lambda place: Path(place).name)
+def test_where_lines_are_chosen_is_code(place):
+    """A folder that has moved would leave no place to interrupt, in silence."""
+    assert sorted(Path(place).parent.glob(f"{Path(place).name}*"))
+
+
 @pytest.mark.sampled
 def test_an_interruption_at_some_lines_changes_nothing():
     call, changed = subject("function")
@@ -46,24 +54,25 @@ def test_an_interruption_at_some_lines_changes_nothing():
 @pytest.mark.slow
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("name", SUBJECTS)
-def test_an_interruption_at_any_line_of_any_phase_changes_nothing(name, error):
+def test_an_interruption_at_any_line_of_any_phase_changes_nothing(name, error, record_property):
     call, changed = subject(name)
     tried = interrupted_copies(call, changed, errors=(error,), choose=first_in_phase())
-    assert len(tried) > LINES
+    record_property("tries", len(tried))
     assert [one for one in tried if one.changed] == []
+    assert len(tried) > LINES
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("name", [*SUBJECTS, *MORE])
-def test_an_interruption_at_any_line_changes_nothing(name, error):
-    """At the first and at the last time that a verb comes to it."""
+def test_an_interruption_at_any_line_changes_nothing(name, error, record_property):
+    """At the first and at the last time that a verb comes to it; which lines it comes to depends on noise, a little."""
     call, changed = subject(name)
     choose, counts = first_and_last(call)
     tried = interrupted_copies(call, changed, errors=(error,), choose=choose)
-    assert {one.place[:2] for one in tried} >= {line for line, times in counts.items() if times == 1}
-    assert len({one.place[:2] for one in tried}) > 0.99 * len(counts)
+    record_property("tries", len(tried))
     assert [one for one in tried if one.changed] == []
+    assert len({one.place[:2] for one in tried}) > 0.99 * len(counts)
 
 
 @pytest.mark.sampled
