@@ -14,12 +14,14 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
+from functools import partial
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from keras_ref.errors import CouldNotRun
+from keras_ref.undoing import undoing
 
 if TYPE_CHECKING:
     from scratch import fields, noise, recipe, registry, rounding
@@ -49,16 +51,19 @@ def _load() -> None:
     """Load the whole package, and put back what the name `scratch` meant before."""
     loaded = {name: module for name, module in sys.modules.items() if name.split(".")[0] == NAME}
     others = {name: module for name, module in loaded.items() if not _is_own(module)}
-    for name in others:
-        del sys.modules[name]
-    try:
+    with undoing(partial(_name_others, others, had_name=NAME in loaded)):
+        for name in others:
+            del sys.modules[name]
         package = sys.modules.get(NAME) or _load_package()
         for found in pkgutil.walk_packages(package.__path__, f"{NAME}."):
             importlib.import_module(found.name)
-    finally:
-        if NAME not in loaded:
-            sys.modules.pop(NAME, None)
-        sys.modules.update({name: module for name, module in others.items() if name not in sys.modules or name == NAME})
+
+
+def _name_others(others: dict[str, ModuleType], *, had_name: bool) -> None:
+    """Let the name `scratch` mean what it meant before."""
+    if not had_name:
+        sys.modules.pop(NAME, None)
+    sys.modules.update({name: module for name, module in others.items() if name not in sys.modules or name == NAME})
 
 
 def _load_package() -> ModuleType:

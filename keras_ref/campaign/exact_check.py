@@ -31,6 +31,7 @@ from keras_ref.comparison.exact_slopes import (
 from keras_ref.evaluation.keras_objects.real_parts import from_real_parts, real_values, split_real_parts
 from keras_ref.evaluation.many_digits.exact_graph import DIGITS, Graph
 from keras_ref.evaluation.many_digits.exact_numbers import Missing, exact
+from keras_ref.undoing import undoing
 from scratch.arrays import Array
 
 #: the kinds of answer, beside those of a verdict
@@ -185,14 +186,14 @@ def time_limit(seconds: float) -> Iterator[None]:
     def stop(_: int, __: FrameType | None) -> None:
         raise Missing(f"more than {seconds:g} seconds")
 
-    before = signal.signal(signal.SIGPROF, stop)
-    # again and again: what is raised while TensorFlow calls Python may be lost
-    signal.setitimer(signal.ITIMER_PROF, seconds, seconds)
-    try:
+    with (
+        undoing(signal.signal, signal.SIGPROF, signal.getsignal(signal.SIGPROF)),
+        undoing(signal.setitimer, signal.ITIMER_PROF, 0),
+    ):
+        signal.signal(signal.SIGPROF, stop)
+        # again and again: what is raised while TensorFlow calls Python may be lost
+        signal.setitimer(signal.ITIMER_PROF, seconds, seconds)
         yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
 
 
 class _Point:

@@ -9,7 +9,7 @@ import math
 import runpy
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from keras_ref.lesson.what_if import Landscape, Precision, Training
 from keras_ref.lesson.words import ENGLISH, Phrase, Words, phrase
 from keras_ref.own_modules import recipe
 from keras_ref.reports.escaping import make_printable
+from keras_ref.undoing import undoing
 from scratch.progress import Progress
 
 #: epochs of the two trainings, and of each training with one thing changed
@@ -228,10 +229,7 @@ def run_programs() -> tuple[Listing, ...]:
 
 def _capture_print(program: Callable[[], object]) -> str:
     """What a program prints. NumPy's print options, which recipe.py sets, are put back."""
-    out, options = io.StringIO(), np.get_printoptions()
-    try:
-        with contextlib.redirect_stdout(out):
-            program()
-    finally:
-        np.set_printoptions(**options)
+    out = io.StringIO()
+    with undoing(partial(np.set_printoptions, **np.get_printoptions())), contextlib.redirect_stdout(out):
+        program()
     return out.getvalue()

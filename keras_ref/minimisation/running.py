@@ -19,6 +19,7 @@ from keras.src.backend.common import global_state
 from keras_ref.evaluation.changed_state.float64 import POLICY, restore_process_state
 from keras_ref.supervision.processes import OUTPUT, default_memory, run_limited
 from keras_ref.supervision.supervise import Limits
+from keras_ref.undoing import undoing
 
 #: the name of the text where its source is asked for
 NAME = "<script>"
@@ -27,7 +28,6 @@ NAME = "<script>"
 @contextmanager
 def running(text: str) -> Iterator[dict[str, Any]]:
     """The names that a text assigns, while the block runs. Raises: whatever the text raises."""
-    path, hook = list(sys.path), sys.excepthook
     names: dict[str, Any] = {"__name__": "script"}
     with (
         restore_process_state(),
@@ -35,17 +35,16 @@ def running(text: str) -> Iterator[dict[str, Any]]:
         warnings.catch_warnings(),
         redirect_stdout(io.StringIO()),
         redirect_stderr(io.StringIO()),
+        undoing(linecache.cache.pop, NAME, None),
+        undoing(setattr, sys, "excepthook", sys.excepthook),
+        undoing(sys.path.__setitem__, slice(None), list(sys.path)),
     ):
         warnings.simplefilter("ignore")
         global_state.set_global_attribute(POLICY, None)  # so that a new floatx is what layers compute in
         # what looks for the source of a function (AutoGraph does) finds it
         linecache.cache[NAME] = (len(text), None, text.splitlines(keepends=True), NAME)
-        try:
-            exec(compile(text, NAME, "exec"), names)  # noqa: S102 (a text that is made here of the user's objects)
-            yield names
-        finally:
-            linecache.cache.pop(NAME, None)
-            sys.path[:], sys.excepthook = path, hook
+        exec(compile(text, NAME, "exec"), names)  # noqa: S102 (a text that is made here of the user's objects)
+        yield names
 
 
 @contextmanager

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
+
+from keras_ref.undoing import undoing
 
 #: parts of the names of layers that draw random numbers in training: they are kept in inference
 RANDOM = ("Dropout", "Gaussian", "Random", "AlphaDropout")
@@ -53,7 +56,8 @@ def observing(model: Any, observe: Callable[[str, Any], None] | None) -> Iterato
 
 @contextmanager
 def _replaced_call(layer: Any, observe: Callable[[str, Any], None] | None) -> Iterator[None]:
-    call, had = layer.call, vars(layer).get("call")
+    call, own = layer.call, vars(layer)
+    undo = partial(own.__setitem__, "call", own["call"]) if "call" in own else partial(own.pop, "call", None)
 
     def called(*args: Any, **kwargs: Any) -> Any:
         if is_random(layer):
@@ -63,11 +67,6 @@ def _replaced_call(layer: Any, observe: Callable[[str, Any], None] | None) -> It
             observe(layer.name, output)
         return output
 
-    object.__setattr__(layer, "call", called)
-    try:
+    with undoing(undo):
+        object.__setattr__(layer, "call", called)
         yield
-    finally:
-        if had is None:
-            object.__delattr__(layer, "call")
-        else:
-            object.__setattr__(layer, "call", had)

@@ -2,19 +2,29 @@
 
 import logging
 import os
+import signal
+import sys
+from collections import OrderedDict, deque
+from contextlib import contextmanager, nullcontext
 from itertools import count
+from unittest.mock import patch
 
 import keras
+import numpy as np
 import pytest
 from interrupting import PLACES, tracing
 from tensorflow.python import pywrap_tfe
 from tensorflow.python.eager import backprop
 
+from keras_ref.campaign import exact_check
 from keras_ref.campaign.registered import recording_gradients
 from keras_ref.errors import target_stays
+from keras_ref.evaluation.changed_state.restoration import Restoration
 from keras_ref.inputs import model_files
 from keras_ref.inputs.targets import import_quietly
-from keras_ref.programs import keras_backends
+from keras_ref.lesson import lesson
+from keras_ref.minimisation import running
+from keras_ref.programs import keras_backends, keras_layers
 from keras_ref.programs.jax_function import computing_in_float64
 from keras_ref.programs.keras_models import KerasProgram
 from keras_ref.undoing import undoing
@@ -52,6 +62,43 @@ def inside(make):
     return call
 
 
+class Owner:
+    """An object of the user with attributes of each kind that changes in place, and one that lasts."""
+
+    def __init__(self):
+        self.name, self.lasting = "before", "kept"
+        self.items, self.table, self.members = [1, 2], {"a": 1, "b": 2}, {1, 2}
+        self.queue, self.ordered, self.array = deque([1, 2]), OrderedDict(a=1, b=2), np.ones(2)
+
+
+OWNER = Owner()
+
+
+def attributes():
+    return {name: repr(value) for name, value in vars(OWNER).items()}
+
+
+def changing_attributes():
+    """All but one are put back, and that one is never taken away."""
+    restoration = Restoration()
+    restoration.keep_attributes(OWNER, without=("lasting",))
+    with undoing(restoration.undo):
+        OWNER.name = OWNER.new = "changed"
+        OWNER.items[:], OWNER.array[:] = [3], 3
+        for container in (OWNER.table, OWNER.members, OWNER.queue, OWNER.ordered):
+            container.clear()
+
+
+@contextmanager
+def running_a_script():
+    with (
+        patch.object(running, "restore_process_state", nullcontext),  # which other tests interrupt
+        running.running("import sys\nsys.path.append('elsewhere')\nsys.excepthook = print"),
+    ):
+        yield
+
+
+LAYER = keras.layers.Identity(name="undone")
 VALUE = ["before"]
 
 
@@ -63,6 +110,17 @@ def changing():
 #: what is changed for the time of a block → (a call that does, what says whether it is changed)
 BLOCKS = {
     "anything": (changing, lambda: VALUE[0]),
+    "attributes": (changing_attributes, attributes),
+    "a script's path and hook": (inside(running_a_script), lambda: (list(sys.path), sys.excepthook)),
+    "a limit of time": (
+        inside(lambda: exact_check.time_limit(100)),
+        lambda: (signal.getsignal(signal.SIGPROF), signal.getitimer(signal.ITIMER_PROF)),
+    ),
+    "NumPy's print options": (
+        lambda: lesson._capture_print(lambda: np.set_printoptions(precision=3)),
+        lambda: repr(np.get_printoptions()),
+    ),
+    "a layer's call": (inside(lambda: keras_layers._replaced_call(LAYER, None)), lambda: "call" in vars(LAYER)),
     "os._exit": (inside(lambda: target_stays("shop:build")), lambda: os._exit),
     "the error stream": (import_quietly, error_stream),
     "a logger": (inside(model_files._without_absl), lambda: logging.getLogger("absl").level),

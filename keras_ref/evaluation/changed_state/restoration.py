@@ -132,8 +132,9 @@ class Restoration:
 
 def _restore_table(table: dict[str, Any], items: dict[str, Any], without: frozenset[str]) -> None:
     """Give a dictionary of attributes its former items; those in `without` stay as they are."""
-    others = {name: value for name, value in table.items() if name in without}
-    restore_contents(table, items | others)
+    for name in table.keys() - without:  # those in `without` are never taken out: an interruption would lose them
+        table.pop(name, None)
+    table.update(items)
 
 
 def _restore_value(variable: tf.Variable, value: Any) -> None:
