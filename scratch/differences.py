@@ -192,7 +192,7 @@ class Forward(_Fixed):
     """
 
     def __call__(self, line: Line, at: Array, noise: float) -> Estimate:
-        return _apply_stencil(tuple(range(self.order + 1)), self.order, self.step, line, at, noise)
+        return _apply_stencil(tuple(range(self.order + 1)), self.order, step=self.step, line=line, at=at, noise=noise)
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ class Backward(_Fixed):
     """
 
     def __call__(self, line: Line, at: Array, noise: float) -> Estimate:
-        return _apply_stencil(tuple(range(-self.order, 1)), self.order, self.step, line, at, noise)
+        return _apply_stencil(tuple(range(-self.order, 1)), self.order, step=self.step, line=line, at=at, noise=noise)
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ class Central(_Fixed):
 
     def __call__(self, line: Line, at: Array, noise: float) -> Estimate:
         half = self.order // 2
-        return _apply_stencil(tuple(range(-half, half + 1)), self.order, self.step, line, at, noise)
+        return _apply_stencil(tuple(range(-half, half + 1)), self.order, step=self.step, line=line, at=at, noise=noise)
 
 
 @dataclass(frozen=True)

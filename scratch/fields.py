@@ -218,7 +218,7 @@ def check_value(owner: str, name: str, hint: Any, value: Any) -> Any:
 
     Raises: ValueError where the value is not legal, with the rule and the value.
     """
-    return _check_member(owner, name, hint, tuple(list_alternatives(hint)), value)
+    return _check_member(owner, name, hint=hint, members=tuple(list_alternatives(hint)), value=value)
 
 
 def _check_member(
@@ -252,7 +252,9 @@ def frozen(cls: type[T]) -> type[T]:
 def _check_fields(self: Any) -> None:
     cls: Any = type(self)
     for name, hint, members in _list_members(cls):
-        object.__setattr__(self, name, _check_member(cls.__name__, name, hint, members, getattr(self, name)))
+        object.__setattr__(
+            self, name, _check_member(cls.__name__, name, hint=hint, members=members, value=getattr(self, name))
+        )
     if hasattr(self, "check"):
         self.check()
 

@@ -31,7 +31,8 @@ from itertools import pairwise
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.differences import UNIT, scale_of
+from scratch.differences import UNIT
+from scratch.random_offset import draw_offsets
 
 Directional = Callable[[Mapping[str, Array], Array], Array]
 
@@ -97,12 +98,7 @@ def measure(directional: Directional, weights: Mapping[str, Array], base: float,
     """
     generator, sizes, largest = np.random.default_rng(seed), [], abs(base)
     for spacing in SPACINGS:
-        direction = {
-            name: generator.uniform(0.5, 1.0, w.shape)
-            * generator.choice([-1.0, 1.0], w.shape)
-            * scale_of(w.ravel()).reshape(w.shape)
-            for name, w in weights.items()
-        }
+        direction = draw_offsets(weights, generator)
         sides = []
         for side in (1.0, -1.0):
             losses = np.asarray(directional(direction, side * spacing * np.arange(1, POINTS + 1)), dtype=float)

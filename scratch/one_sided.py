@@ -67,7 +67,14 @@ def slopes(line: Line, at: Array, noise: float, *, base: float, exponents: Array
     central_agrees = np.abs(central.value - side.value) <= central.error + side.error
     value = central.where((central.error <= side.error) & central_agrees, side)
     reach = steps[edge, np.arange(at.size)]
-    return Slopes(left, right, value, smooth, _is_jumping(ahead, behind, base, ahead_step, level), reach)
+    return Slopes(
+        left,
+        right,
+        value=value,
+        smooth=smooth,
+        jump=_is_jumping(ahead, behind, base=base, step=ahead_step, level=level),
+        reach=reach,
+    )
 
 
 @cache

@@ -88,8 +88,8 @@ def test_right():
     assert all(v.visible_relative < 1e-3 for v in report.verdicts)
     entries = sum(v.total for v in report.verdicts)
     assert report.notes[0] == (
-        f"{entries} entries were moved together along 2 random directions, and a sampled one of each variable "
-        f"along another."
+        f"{entries} entries were moved together along 2 random directions, and one entry of each variable, drawn at "
+        "random, along one more."
     )
     assert report.notes[1].startswith("One entry wrong by less than ") and report.notes[1].endswith(
         "effort='full' compares every entry."

@@ -1,40 +1,32 @@
 """The rooms: an import goes to a lower floor or stays in its room; there are no circles; scratch is NumPy only."""
 
 import ast
+import re
 import sys
+import tomllib
 from graphlib import TopologicalSorter
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-#: floors from the ground up; rooms on one floor do not know each other
-FLOORS = tuple(
-    set(rooms.split())
-    for rooms in (
-        "scratch",
-        "undoing",
-        "supervision",
-        "errors",
-        "own_modules",
-        "options",
-        "reports",
-        "evaluation",
-        "translation",
-        "inputs",
-        "programs",
-        "comparison",
-        "checks strategies",
-        "coverage homework lesson",
-        "campaign",
-        "minimisation",
-        "frontends",
-        "__init__ __main__",
-        "face",
-    )
-)
-FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+#: {"keras_ref": its rooms, "keras_ref.evaluation": its folders, …}: floor by floor from the top, as lint-imports does
+LAYERS = {
+    contract.get("containers", ["keras_ref"])[0]: [
+        {name.strip().removeprefix("keras_ref.") for name in floor.split("|")} for floor in contract["layers"]
+    ]
+    for contract in CONTRACTS
+    if contract["type"] == "layers"
+}
+# what the package exports, and the face over it, may import all
+LAYERS["keras_ref"][:1] = [{"face"}, LAYERS["keras_ref"][0] | {"__init__"}]
+#: the floor of each room or folder, from the ground up; those on one floor do not know each other
+FLOORS = {
+    package: {name: floor for floor, names in enumerate(reversed(layers)) for name in names}
+    for package, layers in LAYERS.items()
+}
 LIBRARIES = {"scratch": {"numpy", "threadpoolctl"}, "errors": set(), "options": set()}
 
 
@@ -63,17 +55,60 @@ def imports(module):
 
 
 def test_every_room_has_a_floor():
-    assert {room(m) for m in MODULES} == set(FLOOR)
+    assert {room(m) for m in MODULES} == set(FLOORS["keras_ref"])
+
+
+@pytest.mark.parametrize("here", [package for package in LAYERS if package != "keras_ref"])
+def test_every_folder_has_a_floor(here):
+    """A folder that no contract names could import whatever it likes."""
+    folders = {m.removeprefix(f"{here}.").split(".")[0] for m in MODULES if m.startswith(f"{here}.")}
+    folders = {name for name in folders if (ROOT.joinpath(*here.split(".")) / name).is_dir()}
+    assert folders <= set(chain(*LAYERS[here]))
+
+
+def test_the_chapter_lists_rooms_and_folders_from_the_ground_up():
+    """The tables of architecture.md have every room and folder, each below those that may import it."""
+    text = (ROOT / ".github/docs/architecture.md").read_text(encoding="utf-8")
+    rows = [re.findall(r"`([\w/]+?)(?:/|\.py)`", line.split("|")[1]) for line in text.splitlines() if line[:3] == "| `"]
+    listed = [name.removeprefix("keras_ref/") for row in rows for name in row]
+    for package, layers in LAYERS.items():
+        inside = package.removeprefix("keras_ref").removeprefix(".")
+        floors = {f"{inside}/{name}".strip("/"): floor for floor, names in enumerate(layers) for name in names}
+        floors = {name: floor for name, floor in floors.items() if not name.startswith("__")}
+        places = [name for name in listed if name in floors]
+        assert set(places) == set(floors), package
+        assert [floors[name] for name in places] == sorted((floors[name] for name in places), reverse=True), package
+
+
+def find_place(module, package):
+    """The room, or the folder of a room, that a module lies in."""
+    return room(module) if package == "keras_ref" else module.removeprefix(f"{package}.").split(".")[0]
+
+
+def goes_down(module, other):
+    """Whether a module may import another: it is on a lower floor, or at the same place, of rooms and of folders."""
+    for package, floors in FLOORS.items():
+        here, there = find_place(module, package), find_place(other, package)
+        if here in floors and there in floors and here != there and floors[there] >= floors[here]:
+            return False
+    return True
 
 
 @pytest.mark.sampled
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_go_down(module):
-    here = room(module)
-    for other in set(imports(module)) & set(MODULES):
-        assert room(other) == here or FLOOR[room(other)] < FLOOR[here], (
-            f"{module} ({here}) imports {other} ({room(other)})"
-        )
+    assert [other for other in sorted(set(imports(module)) & set(MODULES)) if not goes_down(module, other)] == []
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_an_import_that_goes_up_is_found(package):
+    """From each floor to the next one, between neighbours, and back."""
+    places = {find_place(m, package): m for m in MODULES if package == "keras_ref" or m.startswith(f"{package}.")}
+    floors = [sorted(names) for names in LAYERS[package]]
+    for upper, lower in pairwise(floors):
+        assert not goes_down(places[lower[0]], places[upper[0]]) and goes_down(places[upper[0]], places[lower[0]])
+    for beside in (names for names in floors if len(names) > 1):
+        assert not goes_down(places[beside[0]], places[beside[1]])
 
 
 @pytest.mark.parametrize("here", LIBRARIES)

@@ -184,7 +184,9 @@ def _by_complex_step(
             slopes, again = (_slopes(definition, arguments, k, step) for step in (STEP, STEP / 2))
             size = np.max(np.abs(slopes), initial=0.0)
             smooth = np.abs(slopes - again) <= HALF * size  # not on a branch cut
-            yield from _compare("complex step", point, k, gradient, np.where(smooth, slopes, np.nan))
+            yield from _compare(
+                "complex step", point, argument=k, found=gradient, expected=np.where(smooth, slopes, np.nan)
+            )
 
 
 def _slopes(definition: Callable[..., Any], arguments: list[Any], place: int, step: float) -> Array:

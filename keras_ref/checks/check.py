@@ -102,9 +102,9 @@ def make_report(evidence: Evidence, outcome: Outcome, cost: PrecisionCost) -> Re
     return Report(
         evidence.subject,
         (*outcome.verdicts, *cost.verdicts),
-        tuple(dict.fromkeys(notes)),
-        evidence.settings.seed,
-        evidence.settings.replay,
-        evidence.oracles[0].noise,
+        notes=tuple(dict.fromkeys(notes)),
+        seed=evidence.settings.seed,
+        replay=evidence.settings.replay,
+        noise=evidence.oracles[0].noise,
         precision_loss=dict(cost.shares),
     )

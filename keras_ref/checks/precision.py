@@ -228,7 +228,7 @@ def measure_cost(low: LowPrecision, autodiff: Autodiff, loss: DifferencedLoss) -
         worst = max(finite, key=lambda name: finite[name])
         notes.append(
             f"{names} costs the gradient up to {finite[worst]:.1e} of its size (at {worst}): |low - float64| / "
-            "|float64|, see precision_loss."
+            "|float64|. The report's precision_loss has this of every variable."
         )
     return PrecisionCost(shares, verdicts, tuple(notes))
 
@@ -248,12 +248,12 @@ def _judge_overflow(name: str, dtypes: str, low: Any, exact: Any) -> Verdict:
         name,
         "low-precision",
         Kind.NAN,
-        low.size,
-        low.size,
-        {"nan": count} | ({"match": low.size - count} if count < low.size else {}),
-        tuple(int(k) for k in np.unravel_index(i, low.shape)),
-        float(np.ravel(low)[i]),
-        float(np.ravel(exact)[i]),
+        compared=low.size,
+        total=low.size,
+        counts={"nan": count} | ({"match": low.size - count} if count < low.size else {}),
+        worst=tuple(int(k) for k in np.unravel_index(i, low.shape)),
+        autodiff=float(np.ravel(low)[i]),
+        numeric=float(np.ravel(exact)[i]),
         how=dtypes,
     )
     return found.because(Reason.NOT_FINITE_IN_PRECISION, dtypes)

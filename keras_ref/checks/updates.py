@@ -197,9 +197,9 @@ def _compare_in(dtype: str | None, taken: _Steps, *, executor: Any, progress: Pr
         Report(
             f"{model.name}, {taken.steps} steps of {name}",
             outcome.verdicts,
-            tuple(dict.fromkeys(outcome.notes)),
-            seed,
-            replay,
+            notes=tuple(dict.fromkeys(outcome.notes)),
+            seed=seed,
+            replay=replay,
         )
     )
 

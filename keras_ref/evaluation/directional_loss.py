@@ -166,12 +166,12 @@ class DirectionalLoss:
         self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None
     ) -> Array:
         """`losses` with every comparison, index and rounding decided as at the point, off by rounding."""
-        return self._evaluate_one_by_one(self.branch_directional, name, entries, offsets, at)
+        return self._evaluate_one_by_one(self.branch_directional, name, entries=entries, offsets=offsets, at=at)
 
     def losses(self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None) -> Array:
         """Losses (m, e) with entry entries[j] of `name` moved by offsets[i, j]."""
         if not self.passes_singly:
-            return self._evaluate_one_by_one(self.directional, name, entries, offsets, at)
+            return self._evaluate_one_by_one(self.directional, name, entries=entries, offsets=offsets, at=at)
         values = self.function.values if at is None else at
         flat_entries, targets = self.function.find_targets(name, entries, offsets, values=values)
 
@@ -181,7 +181,7 @@ class DirectionalLoss:
             for j in np.unique(which[some]):
                 mine = which[some] == j
                 found[mine] = self._evaluate_one_by_one(
-                    self.directional, name, entries[[j]], steps[some[mine]][:, None], at
+                    self.directional, name, entries=entries[[j]], offsets=steps[some[mine]][:, None], at=at
                 )[:, 0]
             return found
 

@@ -254,7 +254,7 @@ class Grader:
             if after.shape != start.shape or not is_same(
                 after, start - rate * own, side.measured.steps[0][pair.b.name]
             ):
-                texts.append(_describe_step(pair.b.name, start, after, own, rate))
+                texts.append(_describe_step(pair.b.name, start, after=after, gradient=own, rate=rate))
         if texts:
             return StageResult(Stage.UPDATE, "wrong", texts[0])
         if side.measured.trace.gradient:
@@ -300,7 +300,7 @@ class Grader:
                     slope, error = self.scale * pair.to_b(keras_gradient), side.measured.steps[0][pair.b.name]
                 after = np.asarray(first[pair.b.name], dtype=float)
                 if after.shape != start.shape or not is_same(after, start - rate * slope, error):
-                    texts.append(_describe_step(pair.b.name, start, after, slope, rate))
+                    texts.append(_describe_step(pair.b.name, start, after=after, gradient=slope, rate=rate))
             if not texts:
                 return StageResult(Stage.UPDATE, "right", f"by nudges of {nudge:g}" if nudge else "")
         return StageResult(Stage.UPDATE, "wrong", texts[0])

@@ -118,7 +118,7 @@ def plot_loss(lesson: Lesson, words: Words = ENGLISH) -> Spec:
     return {
         "data": [
             _make_line(epochs, track.keras_losses, words.say("line_exact"), KERAS, width=8),
-            _make_line(epochs, track.losses, words.say("line_nudged"), NUDGED, "6px,5px"),
+            _make_line(epochs, track.losses, name=words.say("line_nudged"), color=NUDGED, dash="6px,5px"),
         ],
         "layout": layout,
     }
@@ -138,7 +138,9 @@ def _plot_pair(lesson: Lesson, entry: int, sources: Sequence[str], *, title: str
                 source=theirs,
                 width=8,
             ),
-            _make_line(epochs, getattr(lesson.track, mine)[:, entry], nudged, NUDGED, "6px,5px", source=mine),
+            _make_line(
+                epochs, getattr(lesson.track, mine)[:, entry], name=nudged, color=NUDGED, dash="6px,5px", source=mine
+            ),
         ],
         "layout": _make_layout(words.say("axis_epoch"), words.say(title)),
     }
@@ -165,7 +167,14 @@ def plot_difference(lesson: Lesson, entry: int = 0, *, words: Words = ENGLISH) -
     )
     return {
         "data": [
-            _make_line(epochs, keep_positive(getattr(lesson.track, s)[:, entry]), words.say(name), color, dash, s)
+            _make_line(
+                epochs,
+                keep_positive(getattr(lesson.track, s)[:, entry]),
+                name=words.say(name),
+                color=color,
+                dash=dash,
+                source=s,
+            )
             for s, name, color, dash in rows
         ],
         "layout": _make_layout(words.say("axis_epoch"), words.say("axis_difference"), log=True),
@@ -207,7 +216,7 @@ def plot_landscape(lesson: Lesson, index: int = 0, epoch: int = 0, *, words: Wor
     }
 
     def path(values: Array, name: str, color: str, width: float, dash: str) -> Spec:
-        return _make_line(values[:, a], values[:, b], name, color, dash, width=width) | {
+        return _make_line(values[:, a], values[:, b], name=name, color=color, dash=dash, width=width) | {
             "hoverinfo": "skip",
             "hovertemplate": None,
         }
@@ -236,8 +245,8 @@ def plot_landscape(lesson: Lesson, index: int = 0, epoch: int = 0, *, words: Wor
     return {
         "data": [
             contour,
-            path(track.keras_weights, words.say("line_exact"), "rgba(190,225,255,.75)", 9, "solid"),
-            path(track.weights, words.say("line_nudged"), "#ff9330", 3, "6px,5px"),
+            path(track.keras_weights, words.say("line_exact"), color="rgba(190,225,255,.75)", width=9, dash="solid"),
+            path(track.weights, words.say("line_nudged"), color="#ff9330", width=3, dash="6px,5px"),
             arms,
             here,
         ],
@@ -288,7 +297,7 @@ def plot_precision(lesson: Lesson, entry: int = 0, *, words: Words = ENGLISH) ->
     data: list[Spec] = []
     for k, one in enumerate(lesson.precisions):
         line = _make_line(
-            one.steps, keep_positive(one.error[:, entry]), words.say(one.scheme), SERIES[k], DASHES[k]
+            one.steps, keep_positive(one.error[:, entry]), name=words.say(one.scheme), color=SERIES[k], dash=DASHES[k]
         ) | {
             "mode": "lines+markers",
             "meta": {"scheme": k},
@@ -326,7 +335,9 @@ def plot_trainings(trainings: Sequence[Training], changed: str, words: Words = E
     data = []
     for k, training in enumerate(trainings):
         name = words.say(training.label) + " ↗" * bool(training.diverged)
-        line = _make_line(training.epochs, training.losses, name, SERIES[k % len(SERIES)], DASHES[k % len(DASHES)])
+        line = _make_line(
+            training.epochs, training.losses, name=name, color=SERIES[k % len(SERIES)], dash=DASHES[k % len(DASHES)]
+        )
         data.append(line | {"hovertemplate": "%{y:.4g}"})
     layout = _make_layout(words.say("axis_epoch"), words.say("trainings_loss"), log=log)
     some_diverge = any(training.diverged for training in trainings)

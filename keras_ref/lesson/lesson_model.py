@@ -188,7 +188,7 @@ def load_target_model(target: str, data: str = "", *, seed: int = 0) -> LessonMo
     _refuse_untrainable(model, target)
     entries = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     _refuse_large(target, entries=entries, samples=0)
-    x, y, weight = _choose_data(model, target, own, data, seed)
+    x, y, weight = _choose_data(model, target, own=own, data=data, seed=seed)
     if weight is not None:
         raise CouldNotRun(
             f"A lesson takes no sample weights. Received: sample_weight in {data or target}. Leave it out, or use "

@@ -242,7 +242,7 @@ def _measure_landscape(lesson_model: LessonModel, track: Track, first: int, seco
             nudges = Nudges(lesson_model.objective, moved, lesson_model.x, lesson_model.y, training=True)
             losses[row] = nudges.losses(name, np.array([entry]), axes[0][:, None] - start[first])[:, 0]
     labels = lesson_model.labels
-    return Landscape(labels[first], labels[second], (first, second), axes[0], axes[1], losses)
+    return Landscape(labels[first], labels[second], entries=(first, second), across=axes[0], up=axes[1], losses=losses)
 
 
 def _span_axis(values: Array) -> Array:

@@ -146,8 +146,8 @@ def _lay_out_attention(module: Any) -> tuple[Layout, ...]:
     for number, part in enumerate(("query", "key", "value")):
         kernel = ("in_proj_weight", (number, 3)) if together else (f"{part[0]}_proj_weight", (0, 1))
         found += [
-            Layout(f"{part}/kernel", (kernel[0],), split, joined, kernel[1]),
-            Layout(f"{part}/bias", ("in_proj_bias",), split, joined, (number, 3)),
+            Layout(f"{part}/kernel", (kernel[0],), to_keras=split, to_torch=joined, block=kernel[1]),
+            Layout(f"{part}/bias", ("in_proj_bias",), to_keras=split, to_torch=joined, block=(number, 3)),
         ]
     return (
         *found,
@@ -261,7 +261,11 @@ def list_entries(module: Any) -> tuple[Entry, ...]:
             if all(name in tensors for name in layout.sources) and tensors[layout.sources[0]].is_floating_point():
                 sources = tuple(tensors[name] for name in layout.sources)
                 is_trained = id(sources[0]) in trained
-                found.append(Entry(f"{prefix}{layout.part}", layout, sources, is_trained, layout in known))
+                found.append(
+                    Entry(
+                        f"{prefix}{layout.part}", layout, sources=sources, trainable=is_trained, known=layout in known
+                    )
+                )
     return tuple(found)
 
 

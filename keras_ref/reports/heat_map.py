@@ -54,7 +54,9 @@ class ErrorWindow:
         rows, columns = np.divmod(np.asarray(entries), shape[-1] if shape else 1)
         inside = (tall.start <= rows) & (rows < tall.stop) & (wide.start <= columns) & (columns < wide.stop)
         grids[:, rows[inside] - tall.start, columns[inside] - wide.start] = numeric[inside], autodiff[inside]
-        return cls(grids[0], grids[1], tall.start, wide.start, worst_at, int(np.prod(shape, dtype=int)))
+        return cls(
+            grids[0], grids[1], top=tall.start, left=wide.start, worst=worst_at, size=int(np.prod(shape, dtype=int))
+        )
 
     @classmethod
     def of_all(cls, worst: int, *, numeric: Array, autodiff: Array) -> ErrorWindow:
@@ -62,14 +64,14 @@ class ErrorWindow:
         tall, wide, worst_at = _find_window(worst, numeric.shape)
         width = numeric.shape[-1] if numeric.shape else 1
         first, second = (np.array(one.reshape(-1, width)[tall, wide]) for one in (numeric, autodiff))
-        return cls(first, second, tall.start, wide.start, worst_at, numeric.size)
+        return cls(first, second, top=tall.start, left=wide.start, worst=worst_at, size=numeric.size)
 
     @classmethod
     def of_entry(cls, index: tuple[int, ...], *, numeric: float, autodiff: float) -> ErrorWindow:
         """The window of a single entry, of a variable whose other entries were not kept."""
         shape = tuple(i + 1 for i in index) or (1,)
         row, column = int(np.prod(shape[:-1], dtype=int)) - 1, shape[-1] - 1
-        return cls(np.array([[numeric]]), np.array([[autodiff]]), row, column, (row, column), 0)
+        return cls(np.array([[numeric]]), np.array([[autodiff]]), top=row, left=column, worst=(row, column), size=0)
 
     @property
     def difference(self) -> Array:

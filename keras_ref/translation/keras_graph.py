@@ -76,7 +76,9 @@ def read_arguments(
     node: Any, accepts: frozenset[str], names: Mapping[int, str]
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
     """The inputs and keywords of a call in a graph, tensors as references by name (`names` by identity)."""
-    inputs, keywords = as_taken(node.operation, accepts, node.arguments.args, own_keywords(node), keras.KerasTensor)
+    inputs, keywords = as_taken(
+        node.operation, accepts, args=node.arguments.args, kwargs=own_keywords(node), kind=keras.KerasTensor
+    )
 
     def reference(leaf: Any) -> Any:
         return Tensor(names[id(leaf)]) if isinstance(leaf, keras.KerasTensor) else leaf

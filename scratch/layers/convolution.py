@@ -69,7 +69,7 @@ class Kernelled(Family):
     def columns(self, x: Array) -> Array:
         """The patches of x that the kernel is multiplied with, channels last."""
         last = channels_last(x, self.data_format)
-        return patches(last, self.kernel_size, self.strides, self.dilation_rate, self.padding)
+        return patches(last, self.kernel_size, strides=self.strides, dilation=self.dilation_rate, padding=self.padding)
 
     def finished(self, y: Array, weights: Weights) -> Array:
         """activation(y + bias) in the layer's data format, along whose last axis a softmax is taken."""

@@ -88,16 +88,24 @@ class ConvLSTMCell(Cell):
 
         def of_input(x: Array, kernel: Array) -> Array:
             x = channels_last(x, self.data_format)
-            return convolved(patches(x, self.kernel_size, self.strides, self.dilation_rate, self.padding), kernel)
+            return convolved(
+                patches(x, self.kernel_size, strides=self.strides, dilation=self.dilation_rate, padding=self.padding),
+                kernel,
+            )
 
         def of_state(h: Array, kernel: Array) -> Array:
-            return convolved(patches(channels_last(h, self.data_format), self.kernel_size, ones, ones, "same"), kernel)
+            return convolved(
+                patches(
+                    channels_last(h, self.data_format), self.kernel_size, strides=ones, dilation=ones, padding="same"
+                ),
+                kernel,
+            )
 
         keep = kept("dropout", self.dropout, training=training, draw=draw, gates=GATES)
         rate = self.recurrent_dropout
         keep_h = kept("recurrent_dropout", rate, training=training, draw=draw, gates=GATES)
-        z = gated(of_input, x, weights["kernel"], keep, self.dropout)
-        z = z + gated(of_state, h, weights["recurrent_kernel"], keep_h, rate)
+        z = gated(of_input, x, kernel=weights["kernel"], keep=keep, rate=self.dropout)
+        z = z + gated(of_state, h, kernel=weights["recurrent_kernel"], keep=keep_h, rate=rate)
         z = z + weights["bias"] if self.use_bias else z
         # The data format is restored before any activation: a softmax is along the last axis of that format.
         return lstm(self, [restored(gate, self.data_format) for gate in np.split(z, GATES, axis=-1)], c)

@@ -51,7 +51,14 @@ class MovingPooling(Pooling):
 
     def windows(self, x: Array, fill: float) -> Array:
         """The windows of x (channels last), padded with `fill`: (batch, window…, cell in the window, channels)."""
-        columns = patches(x, self.pool_size, self.strides or self.pool_size, (1,) * self.rank, self.padding, fill)
+        columns = patches(
+            x,
+            self.pool_size,
+            strides=self.strides or self.pool_size,
+            dilation=(1,) * self.rank,
+            padding=self.padding,
+            fill=fill,
+        )
         return columns.reshape(*columns.shape[: self.rank + 1], -1, columns.shape[-1])
 
     def sizes(self, size: Size) -> list[int]:

@@ -165,13 +165,13 @@ class UnitCell(Cell):
     def of_input(self, x: Array, weights: Weights, *, training: bool, draw: Draw) -> Array:
         """x · kernel for all gates, with dropout."""
         keep = kept("dropout", self.dropout, training=training, draw=draw, gates=self.gates)
-        return gated(np.matmul, x, weights["kernel"], keep, self.dropout)
+        return gated(np.matmul, x, kernel=weights["kernel"], keep=keep, rate=self.dropout)
 
     def of_state(self, h: Array, weights: Weights, *, training: bool, draw: Draw) -> Array:
         """h · recurrent_kernel for all gates, with dropout."""
         rate = self.recurrent_dropout
         keep = kept("recurrent_dropout", rate, training=training, draw=draw, gates=self.gates)
-        return gated(np.matmul, h, weights["recurrent_kernel"], keep, rate)
+        return gated(np.matmul, h, kernel=weights["recurrent_kernel"], keep=keep, rate=rate)
 
 
 @layer

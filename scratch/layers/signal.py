@@ -126,7 +126,7 @@ class STFTSpectrogram(Layer):
         """The frames of x: (batch, channels, frames, frame_length)."""
         signals = np.moveaxis(channels_last(x, self.data_format), -1, 1)
         flat = signals.reshape(-1, signals.shape[-1], 1)
-        frames = patches(flat, (self.frame_length,), (self.step,), (1,), self.padding)[..., 0]
+        frames = patches(flat, (self.frame_length,), strides=(self.step,), dilation=(1,), padding=self.padding)[..., 0]
         return frames.reshape(*signals.shape[:2], *frames.shape[1:])
 
     def forward(self, weights: Weights, *inputs: Array) -> Array:

@@ -114,7 +114,9 @@ class Transposed(Kernelled):
     def spread(self, x: Array, kernel: Array) -> Array:
         """`spread` of an input in the layer's data format, channels last."""
         last = channels_last(x, self.data_format)
-        return spread(last, kernel, self.strides, self.dilation_rate, self.output_sizes(last.shape[1:-1]))
+        return spread(
+            last, kernel, strides=self.strides, dilation=self.dilation_rate, sizes=self.output_sizes(last.shape[1:-1])
+        )
 
     def forward(self, weights: Weights, *inputs: Array) -> Array:
         return self.finished(self.spread(inputs[0], weights["kernel"]), weights)

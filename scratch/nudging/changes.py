@@ -73,7 +73,7 @@ class State:
         changed = {k: v[which] if isinstance(v, np.ndarray) else v.select(which) for k, v in self.changed.items()}
         masks = {k: v[which] for k, v in self.masks.items()}
         samples = None if self.samples is None else self.samples[which]
-        return State(self.entries[which], self.offsets[which], changed, masks, samples)
+        return State(self.entries[which], self.offsets[which], changed=changed, masks=masks, samples=samples)
 
     def split(self, count: int) -> Iterator[State]:
         """The same in pieces of about `count` nudges."""
@@ -84,7 +84,7 @@ class State:
     def with_changes(self, tensors: Mapping[str, Form], masks: Mapping[str, Array] | None = None) -> State:
         """The same with more changed tensors and masks."""
         changed, after = {**self.changed, **tensors}, {**self.masks, **(masks or {})}
-        return State(self.entries, self.offsets, changed, after, self.samples)
+        return State(self.entries, self.offsets, changed=changed, masks=after, samples=self.samples)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import numpy as np
 
 from scratch.arrays import Array
 from scratch.layers.base import Layer, Response, Weights
+from scratch.random_offset import draw_offset
 
 #: the largest difference, relative to the largest number compared: much more than rounding, much less than an error
 CLOSE = 1e-9
@@ -63,7 +64,7 @@ def find_mixing(layer: Layer, weights: Weights, x: Array) -> Array | None:
 
 def _draw_steps(value: Array) -> Array:
     size = float(np.max(np.abs(value), initial=0)) or 1.0
-    return size * np.random.default_rng(0).uniform(0.5, 1.0, value.size)
+    return draw_offset((value.size,), np.random.default_rng(0), scale=size)
 
 
 def _is_confirmed(layer: Layer, declaration: str, *, before: Array, change: Array, after: Any) -> bool:

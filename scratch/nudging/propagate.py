@@ -50,7 +50,7 @@ class Propagation:
         key, value = self.name.removeprefix(INPUT), self.point.value(self.name)
         size = value[0].size
         independent = self.point.has_independent_samples(key)
-        whole = State(entries, offsets, {}, {}, entries // size if independent else None)
+        whole = State(entries, offsets, changed={}, masks={}, samples=entries // size if independent else None)
         results = []
         largest = max([size, *(term.values.size for term in self.point.terms)]) if independent else value.size
         for state in whole.split(max(1, BLOCK // largest)):

@@ -54,7 +54,9 @@ class Adam(Optimizer):
         new = {"momentum": m, "velocity": v}
         if self.amsgrad:
             v = new["velocity_hat"] = np.maximum(slots["velocity_hat"], v)
-        return weight - rate * adam_step(m, v, iterations + 1, self.beta_1, self.beta_2, self.epsilon), new
+        return weight - rate * adam_step(
+            m, v, k=iterations + 1, beta_1=self.beta_1, beta_2=self.beta_2, epsilon=self.epsilon
+        ), new
 
 
 @optimizer

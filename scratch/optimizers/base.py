@@ -159,7 +159,7 @@ class Optimizer:
             if (state.iterations + 1) % every:
                 for name, total in present.items():
                     slots[name]["gradient_accumulator"] = total
-                self.wait(new, slots, present, constraints or {}, iterations)
+                self.wait(new, slots, updated=present, constraints=constraints or {}, iterations=iterations)
                 return new, State(state.iterations + 1, slots, state.shared)
             present = {name: total / every for name, total in present.items()}
             for own in slots.values():
@@ -175,7 +175,7 @@ class Optimizer:
             wanted = {key: value for key, value in context.items() if key in self.accepts}
             new[name], own = self.update(weight, gradient, slots[name], rate=rate, iterations=iterations, **wanted)
             slots[name].update(own)
-        self.settle(new, slots, present, constraints or {}, iterations)
+        self.settle(new, slots, updated=present, constraints=constraints or {}, iterations=iterations)
         return new, State(state.iterations + 1, slots, shared)
 
     def clipped(self, gradients: Weights) -> dict[str, Array]:

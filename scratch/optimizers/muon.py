@@ -95,7 +95,9 @@ class Muon(Optimizer):
     ) -> tuple[Array, dict[str, Array]]:
         if self.uses_adam(path, weight):
             m, v = moments(gradient, slots, self.adam_beta_1, self.adam_beta_2)
-            step = adam_step(m, v, iterations + 1, self.adam_beta_1, self.adam_beta_2, self.epsilon)
+            step = adam_step(
+                m, v, k=iterations + 1, beta_1=self.adam_beta_1, beta_2=self.adam_beta_2, epsilon=self.epsilon
+            )
             kept = weight - weight * weight_decay * self.adam_decay_rate(rate)
             return kept - rate * self.adam_lr_ratio * step, {"momentum": m, "velocity": v}
         m = self.momentum * slots["momentum"] + gradient

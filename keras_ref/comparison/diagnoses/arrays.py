@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
@@ -11,6 +12,8 @@ from scratch.arrays import Array
 
 #: a factor from this size on is no count of anything
 LARGEST = 4096
+#: digits of a factor that are shown, where so many are certain
+SHOWN = 9
 
 
 def change_each(found: Gradients, change: Callable[[Array], Array]) -> dict[str, Array]:
@@ -191,3 +194,19 @@ def rows_counted_once(found: Gradients) -> Iterator[Proposal]:
             values[name][indices] /= counts[:, None]
     if values:
         yield "every row of a sparse gradient is counted once: the sum over repeated indices is a mean", values
+
+
+@diagnosis
+def any_factor(found: Gradients) -> Iterator[Proposal]:
+    """c · g for a number c without a name. Two entries have to show it: of one, any c would do."""
+    for name, right in found.right.items():
+        largest = float(np.abs(right).max(initial=0))
+        if name not in found.wrong or np.count_nonzero(right) < 2 or not found.allowed[name] < largest < np.inf:
+            continue
+        unit, wrong = right / largest, found.wrong[name] / largest
+        ratio = float(np.vdot(wrong, unit) / np.vdot(unit, unit))
+        # the digits that the errors of both gradients leave
+        digits = min(SHOWN, math.floor(-math.log10(max(found.allowed[name] / largest, 10.0**-SHOWN))))
+        words = f"{ratio:.{max(1, digits)}g}"
+        if float(words) not in (0.0, 1.0):
+            yield f"it is the right gradient × {words}", change_each(found, lambda g, c=ratio: c * g)  # type: ignore[misc]

@@ -170,11 +170,11 @@ def build_chain(facts: Facts, point: Point) -> ChainPoint | None:
         slope = np.asarray(flatten_arrays(point.cotangent)[0])
         if not is_elementwise(layers[-1].activation):
             return None
-        return ChainPoint(layers, weights, x, slope, slope, fused=False)
+        return ChainPoint(layers, weights, x=x, y=slope, slope=slope, fused=False)
     loss = find_loss(facts.loss)
     if loss is None or len(targets) != 1:
         return None
-    bare = ChainPoint(layers, weights, x, np.asarray(targets[0]), np.zeros(1), fused=False)
+    bare = ChainPoint(layers, weights, x=x, y=np.asarray(targets[0]), slope=np.zeros(1), fused=False)
     z, a = bare.passed
     last = layers[-1].activation
     fused = last in ("softmax", "sigmoid") and "rossentropy" in type(loss).__name__
@@ -182,7 +182,7 @@ def build_chain(facts: Facts, point: Point) -> ChainPoint | None:
     def value(output: Array) -> Any:
         return loss(bare.y, activate(last, output) if fused else output)
 
-    return ChainPoint(layers, weights, x, bare.y, _slope(value, z[-1] if fused else a[-1]), fused=fused)
+    return ChainPoint(layers, weights, x=x, y=bare.y, slope=_slope(value, z[-1] if fused else a[-1]), fused=fused)
 
 
 def _slope(function: Any, at: Array) -> Array:

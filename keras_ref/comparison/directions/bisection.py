@@ -338,7 +338,7 @@ def _note_what_was_seen(
     shares = {n: seen[n] / point.sizes[n] for n in names if point.sizes[n] and math.isfinite(seen[n])}
     total = sum(point.oracle.values[n].size for n in names)
     moved = f"{total} entries were moved together along {DENSE} random directions"
-    lines = [f"{moved}, and a sampled one of each variable along another."]
+    lines = [f"{moved}, and one entry of each variable, drawn at random, along one more."]
     if shares:
         worst = max(shares, key=lambda n: shares[n])
         lines.append(

@@ -73,7 +73,7 @@ def judge_along(point: DirectionalPoint, direction: Direction) -> DirectionalRes
         return DirectionalResult(Kind.MATCH, direction, here, point)
     if here.jump or not math.isfinite(here.numeric):
         reason = Reason.JUMP if here.jump else Reason.NOT_FINITE_BESIDE
-        return DirectionalResult(Kind.UNDECIDED, direction, here, point, reason)
+        return DirectionalResult(Kind.UNDECIDED, direction, residual=here, point=point, reason=reason)
     between, generator = not here.smooth and here.between, np.random.default_rng(point.seed)
     wrong_beside: list[tuple[DirectionalPoint, Residual]] = []
 
@@ -95,10 +95,12 @@ def judge_along(point: DirectionalPoint, direction: Direction) -> DirectionalRes
     tally = tally_neighbours(judge_at, between=np.array([between]), points=NEIGHBOURS)
     right, wrong = int(tally.right[0]), int(tally.wrong[0])
     if not (right or wrong or between):
-        return DirectionalResult(Kind.UNDECIDED, direction, here, point, Reason.KINK_EVERYWHERE)
+        return DirectionalResult(Kind.UNDECIDED, direction, residual=here, point=point, reason=Reason.KINK_EVERYWHERE)
     found = conclude(at_kink=not here.smooth, between=between, right=right, wrong=wrong, kinks_meet=not here.smooth)
     where, residual = (point, here) if here.smooth or not wrong else wrong_beside[0]
-    return DirectionalResult(found.kind, direction, residual, where, None if wrong else found.reason)
+    return DirectionalResult(
+        found.kind, direction, residual=residual, point=where, reason=None if wrong else found.reason
+    )
 
 
 def find_smallest_seen(result: DirectionalResult, name: str) -> float:

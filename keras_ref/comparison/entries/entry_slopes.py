@@ -28,7 +28,7 @@ def unknown_slopes(number: int) -> Slopes:
     """Slopes of entries of which nothing is known yet."""
     unknown = Estimate(np.full(number, np.nan), np.full(number, np.inf), np.full(number, np.inf))
     nowhere = np.zeros(number, bool)
-    return Slopes(unknown, unknown, unknown, nowhere, nowhere, np.full(number, np.nan))
+    return Slopes(unknown, unknown, value=unknown, smooth=nowhere, jump=nowhere, reach=np.full(number, np.nan))
 
 
 def with_entries(known: Record, at: Array, found: Record) -> Record:
@@ -179,7 +179,7 @@ def measure_with_scheme(oracle: Oracle, name: str, *, entries: Array, scheme: Sc
 
     found = scheme(line, at, oracle.noise_along(name))
     everywhere = np.ones(len(entries), bool)
-    return Slopes(found, found, found, everywhere, ~everywhere, np.full(len(entries), np.nan))
+    return Slopes(found, found, value=found, smooth=everywhere, jump=~everywhere, reach=np.full(len(entries), np.nan))
 
 
 def refine_by_complex_step(oracle: Oracle, name: str, *, entries: Array, known: Slopes, autodiff: Array) -> Slopes:

@@ -106,9 +106,9 @@ def summarize(found: EntryComparison, shape: tuple[int, ...], how: str) -> Verdi
         found.name,
         found.oracle.name,
         kind,
-        len(found.entries),
-        math.prod(shape),
-        counts,
+        compared=len(found.entries),
+        total=math.prod(shape),
+        counts=counts,
         how=how,
     )
     among = found.judgements.among(kind)

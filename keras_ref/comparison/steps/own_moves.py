@@ -129,7 +129,7 @@ def _judge(verdict: Verdict, move: OwnMove, rate: float | None) -> Verdict:
     """The verdict on a weight that was moved at a rate along slopes; None: by a law that it follows."""
     size = move.before.size
     if rate is None:
-        return Verdict(verdict.name, "update", Kind.MATCH, size, size, {"match": size})
+        return Verdict(verdict.name, "update", Kind.MATCH, compared=size, total=size, counts={"match": size})
     off, allowed = _scale_move(move, rate), _compute_allowed(move, rate)
     wrong = ~(off <= allowed)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -138,12 +138,12 @@ def _judge(verdict: Verdict, move: OwnMove, rate: float | None) -> Verdict:
         verdict.name,
         "update",
         Kind.MISMATCH if wrong.any() else Kind.MATCH,
-        size,
-        size,
-        {"mismatch": int(wrong.sum()), "match": int((~wrong).sum())},
-        tuple(int(k) for k in np.unravel_index(i, move.before.shape)) if move.before.shape else (),
-        float(move.after.ravel()[i]),
-        float((move.before - rate * _measure_slopes(move).slope).ravel()[i]),
+        compared=size,
+        total=size,
+        counts={"mismatch": int(wrong.sum()), "match": int((~wrong).sum())},
+        worst=tuple(int(k) for k in np.unravel_index(i, move.before.shape)) if move.before.shape else (),
+        autodiff=float(move.after.ravel()[i]),
+        numeric=float((move.before - rate * _measure_slopes(move).slope).ravel()[i]),
         truncation=0.0,
         rounding=float(allowed.ravel()[i]),
         visible=float(2 * allowed.max(initial=0.0)),

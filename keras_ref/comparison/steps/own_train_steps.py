@@ -80,7 +80,7 @@ def compare_own_steps(
     optimizers = own_optimizers(model)
     returned = make(returned_loss(model, optimizers, trained, dtype=precision.dtype))
     variables = dict(returned.variables)
-    losses = StepLosses(model, variables, make, oracles_at, precision)
+    losses = StepLosses(model, variables, make=make, oracles_at=oracles_at, precision=precision)
     names = {id(held): name for name, v in variables.items() for held in (v, unwrap_variable(v))}
     started = {id(o) for o in optimizers if is_optimizer(o) and int(o.iterations.numpy())}
     comparison = OwnSteps(seed)
@@ -102,7 +102,7 @@ def compare_own_steps(
         if not known.why_not:
             known = known.repeated(float(loss_in(recording.logs)), "returns")
         end = State.of([v for v, _ in start.values])
-        for verdict in comparison.of_step(Step(step, recording, known, start, data, losses)):
+        for verdict in comparison.of_step(Step(step, recording, known=known, start=start, data=data, losses=losses)):
             found.setdefault(verdict.name, []).append(verdict)
         end.put_back()
         if progress is not None:

@@ -56,7 +56,14 @@ def find_moved(operation: Any, variable: set[str]) -> Moved | None:
 
 def _of_kernel(operation: Any, columns: int, operand: str, factors: Callable[[Base], Any]) -> Moved:
     output = operation.outputs[0].name
-    return Moved(output, columns, (operand,), factors, lambda entry: entry // columns, lambda entry: entry % columns)
+    return Moved(
+        output,
+        columns,
+        operands=(operand,),
+        factors=factors,
+        factor_of=lambda entry: entry // columns,
+        column_of=lambda entry: entry % columns,
+    )
 
 
 def _move_by_matrix_product(operation: Any, place: int) -> Moved | None:
@@ -149,7 +156,14 @@ def as_row(variable: Any) -> Moved:
     def factors(_: Base) -> Any:
         return tf.ones((1, 1), variable.dtype)
 
-    return Moved(variable.name, variable.shape.num_elements(), (), factors, tf.zeros_like, tf.identity)
+    return Moved(
+        variable.name,
+        variable.shape.num_elements(),
+        operands=(),
+        factors=factors,
+        factor_of=tf.zeros_like,
+        column_of=tf.identity,
+    )
 
 
 def broadcast_columns(shape: Any, whole: Any) -> int:

@@ -94,14 +94,16 @@ def exhibits() -> Iterator[Exhibit]:
     )
     for seed, (name, layers, inputs, targets, loss, optimizer) in enumerate(chains):
         model = Model.chain(layers, inputs.shape[1:])
-        yield Exhibit(name, model, draw_weights(model, seed=seed), inputs, targets, loss, optimizer)
+        yield Exhibit(
+            name, model, weights=draw_weights(model, seed=seed), x=inputs, y=targets, loss=loss, optimizer=optimizer
+        )
     towers = build_two_towers()
     yield Exhibit(
         "two towers",
         towers,
-        draw_weights(towers, seed=9),
-        [x[:, 2:], x[:, :2]],
-        [y, x[:, :1]],
-        ("CategoricalCrossentropy", "MeanSquaredError"),
-        SGD(0.05),
+        weights=draw_weights(towers, seed=9),
+        x=[x[:, 2:], x[:, :2]],
+        y=[y, x[:, :1]],
+        loss=("CategoricalCrossentropy", "MeanSquaredError"),
+        optimizer=SGD(0.05),
     )

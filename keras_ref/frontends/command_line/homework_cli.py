@@ -102,7 +102,8 @@ def homework(
 
 def print_grade(out: Console, found: Grade, *, show: bool) -> None:
     """What a student reads: a line a stage, then what is wrong first."""
-    out.print(f"{found.path} ({found.exercise})", markup=False, soft_wrap=True)
+    exercise = f" ({found.exercise})" if found.exercise else ""
+    out.print(f"{found.path}{exercise}", markup=False, soft_wrap=True)
     if found.refused:
         out.print(f"It could not be run. {found.refused}", markup=False, soft_wrap=True)
         return

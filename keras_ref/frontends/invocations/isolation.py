@@ -85,4 +85,4 @@ def report_crash(target: str, end: End, replay: str) -> Report:
     found = Verdict(target, "process", Kind.CRASH)
     how = end.limit or describe_end(end.status)
     verdict = found.because(Reason.PROCESS_DIED, how + (f": {fatal[0]}" if fatal else ""))
-    return Report(target, (verdict,), (), 0, replay)
+    return Report(target, (verdict,), notes=(), seed=0, replay=replay)
