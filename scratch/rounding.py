@@ -43,7 +43,7 @@ SIGNS = np.array([-1.0, 1.0])
 
 
 #: so many whole numbers are drawn at a time, where nothing else draws from a generator
-AHEAD = 4096
+AHEAD = 1024
 
 
 class _Ahead:
