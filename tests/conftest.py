@@ -8,6 +8,13 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+# 400 modules of this program and 240 of tests, which pytest rewrites: each process that a run starts reads what the
+# first has compiled, wherever bytecode is switched off
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+# half a million objects are made before the first test, and live as long as the process: none is looked at until then
+gc.disable()
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
@@ -106,14 +113,19 @@ def pytest_sessionstart(session):
     then exist twice, one that a test patches and one that is run.
     """
     if getattr(session.config.option, "numprocesses", None) and not hasattr(session.config, "workerinput"):
+        gc.enable()
         return
     for package in (keras_ref, scratch):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
-    # half a million objects of TensorFlow and Keras live as long as the process: no collection looks at them again
+
+
+def pytest_collection_finish():
+    """From here on garbage is collected again, among what tests make."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 #: what takes longest, and starts first: a worker that begins it at the end makes the other wait

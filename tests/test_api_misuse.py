@@ -106,6 +106,7 @@ def require_sentence(function, parameter, value):
 CASES = [(*pair, name) for pair in PAIRS for name in WRONG]
 
 
+@pytest.mark.sampled
 @settings(max_examples=60)
 @given(st.sampled_from(CASES))
 def test_a_wrong_argument_is_one_sentence(case):

@@ -66,7 +66,7 @@ def rounding_of(model, weights, x, outputs, unit):
     """
     spread = [np.zeros(o.shape) for o in outputs]
     for seed in range(4):
-        rounding = Rounding(np.random.default_rng(seed), common=seed % 2 == 1)
+        rounding = Rounding(np.random.default_rng(seed), common=seed % 2 == 1, alone=True)
         rolled = round_objective(Objective.of(model, [Projection() for _ in model.outputs]), rounding).model
         with np.errstate(all="ignore"):
             moved = flat(rolled.forward({n: make_noisy(w, rounding) for n, w in weights.items()}, x))

@@ -24,6 +24,7 @@ from scratch.losses.base import Projection
 from scratch.model import Model
 from scratch.noise import ROLLS, measure, noise_of
 from scratch.objective import Objective
+from scratch.rounding import AHEAD, Rounding, draw_signs
 
 SUBJECTS = [*rc.operations(), *rc.compositions(12), *rr.activations()]
 
@@ -202,3 +203,23 @@ def test_differences_do_not_take_steepness_for_rounding():
 
     noise = measure(directional, {"w": np.ones(2)}, 1.0)
     assert UNIT <= noise <= 64 * UNIT
+
+
+@pytest.mark.parametrize("common", [False, True])
+def test_numbers_drawn_ahead_are_those_drawn_one_by_one(common):
+    """Of any shapes in any order, also of arrays that are larger than what is drawn ahead."""
+    shapes = [(), (0,), (1,), (2, 3), (AHEAD // 3, 2), (), (AHEAD - 1,), (5,), (AHEAD,), (3,), (3 * AHEAD + 7,), (2,)]
+    one, other = (Rounding(np.random.default_rng(7), common=common, alone=alone) for alone in (False, True))
+    for shape in shapes * 3:
+        moved, expected = (np.asarray(rounding.perturb(np.ones(shape))) for rounding in (other, one))
+        np.testing.assert_array_equal(moved, expected)
+        assert np.all(moved != 1)
+    assert sum(map(math.prod, shapes)) > AHEAD
+
+
+def test_signs_are_those_of_choice():
+    one, other = np.random.default_rng(3), np.random.default_rng(3)
+    for shape in [(), (4,), (2, 0), (2, 3), (), (1,)] * 3:
+        signs = draw_signs(one, shape)
+        np.testing.assert_array_equal(signs, other.choice([-1.0, 1.0], shape))
+        assert np.shape(signs) == shape

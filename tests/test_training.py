@@ -154,6 +154,7 @@ AVERAGES = (
 )
 
 
+@pytest.mark.sampled
 @given(
     limit=st.sampled_from(sorted(LIMITED)),
     averages=st.sampled_from(AVERAGES),

@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -334,6 +335,7 @@ def _read_lesson_asset(name: str) -> str:
     return (files("keras_ref.lesson") / "assets" / name).read_text(encoding="utf-8")
 
 
+@cache
 def _read_plotly() -> str:
     """Plotly's own bundle, compressed, as base64: the page unpacks it, and stays small enough to be mailed."""
     from plotly.offline import get_plotlyjs

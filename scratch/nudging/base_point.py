@@ -94,7 +94,7 @@ class BasePoint:
     @cached_property
     def noise(self) -> float:
         """The absolute rounding error of the loss at the point (see scratch.noise)."""
-        rolls = (self._perturb(Rounding(np.random.default_rng(k), common=k % 2 == 1)) for k in range(ROLLS))
+        rolls = (self._perturb(Rounding(np.random.default_rng(k), common=k % 2 == 1, alone=True)) for k in range(ROLLS))
         return noise_of((float(np.real(roll - self.base)) for roll in rolls), float(np.real(self.base)))
 
     def _perturb(self, rounding: Rounding) -> Any:

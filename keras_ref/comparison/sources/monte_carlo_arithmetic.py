@@ -28,7 +28,7 @@ ROLLS, UNIT_STEPS = 16, (1.0, -1.0)
 
 def make_noisy(value: Any, generator: np.random.Generator, *, unit: float = UNIT) -> Any:
     """A number or array, to be computed with noisily: off by `unit`, relative, in every operation."""
-    sizes = [step * unit / UNIT for step in UNIT_STEPS]
+    sizes = tuple(step * unit / UNIT for step in UNIT_STEPS)
     return scratch_rounding.make_noisy(np.array(value, float), Rounding(generator, sizes=sizes))
 
 

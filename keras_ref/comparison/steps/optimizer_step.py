@@ -17,6 +17,7 @@ from keras_ref.translation.from_keras_2 import as_keras_3, keeps_its_weight
 from scratch.arrays import Array
 from scratch.differences import UNIT
 from scratch.optimizers.base import Optimizer, State
+from scratch.rounding import draw_signs
 
 #: what a step takes by the name of a variable: a gradient, or rows of one
 Gradients = Mapping[str, Any]
@@ -111,7 +112,7 @@ class OptimizerTwin:
             if np.asarray(value).dtype.kind != "f":
                 return value
             doubt = self.doubt.get(name, np.zeros(np.shape(value)))
-            moved = value + doubt * generator.choice([-1.0, 1.0], np.shape(value))
+            moved = value + doubt * draw_signs(generator, np.shape(value))
             return make_noisy(moved, generator, unit=self.unit)
 
         law = make_noisy_law(self.optimizer, generator, unit=self.unit)
@@ -221,7 +222,7 @@ def predict(twin: OptimizerTwin, start: StepStart, *, seed: int, of_state: bool 
     for k in range(ROLLS):
         # all up, all down, then patterns
         moves = {
-            n: (np.full(e.shape, 1.0 - 2 * k) if k < 2 else generator.choice([-1.0, 1.0], e.shape)) * e
+            n: (np.full(e.shape, 1.0 - 2 * k) if k < 2 else draw_signs(generator, e.shape)) * e
             for n, e in start.errors.items()
         }
         moved = {
