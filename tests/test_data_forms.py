@@ -9,6 +9,7 @@ import pytest
 
 from keras_ref import check_gradients, check_updates
 from keras_ref.errors import BadInput, CouldNotRun
+from keras_ref.inputs import tables
 from keras_ref.inputs.arrays import convert_data
 from keras_ref.inputs.tables import Table, is_table, read_table, split_table
 
@@ -136,6 +137,18 @@ def test_without_pandas_the_extra_is_named(monkeypatch, tmp_path):
     with pytest.raises(CouldNotRun, match=r"^--data must name a file. Received: gone.csv, which is none. "):
         read_table("gone.csv")
     assert is_table("A.PARQUET") and not is_table("a.npz")
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.parquet"])
+def test_a_table_that_does_not_fit_into_memory(tmp_path, monkeypatch, name):
+    """It is refused by its size, before anybody reads it."""
+    monkeypatch.setattr(tables, "default_memory", lambda: 2**20)
+    (tmp_path / name).write_bytes(bytes(3 * 2**20))
+    with pytest.raises(CouldNotRun) as refused:
+        read_table(str(tmp_path / name))
+    assert str(refused.value) == (
+        f"A table must fit into memory. Received: {tmp_path / name} of 3 MiB, for 1 MiB. Pass fewer rows."
+    )
 
 
 def test_a_table_is_the_data_of_a_check(gradtwin, tmp_path, monkeypatch):

@@ -156,6 +156,8 @@ def parse_pytest(words: list[str], config: pytest.Config) -> None:
     """Options that this run of pytest knows, and paths that exist."""
     if not config.pluginmanager.hasplugin("xdist"):
         words = shlex.split(re.sub(r"(^| )-n \d+", "", shlex.join(words)))
+    if not config.pluginmanager.hasplugin("randomly"):  # pytest -p no:randomly
+        words = [word for word in words if not word.startswith("--randomly-seed=")]
     known, unknown = config._parser.parse_known_and_unknown_args(words)
     assert not unknown, unknown
     for path in known.file_or_dir:

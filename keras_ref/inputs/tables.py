@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from keras_ref.errors import BadInput, CouldNotRun, join_names, shorten_error
 from keras_ref.inputs.archives import require_declared
 from keras_ref.reports.files import is_plain_file
+from keras_ref.supervision.processes import default_memory
 from scratch.arrays import Array
 
 #: {end of a file's name: the function of pandas that reads it}
@@ -37,9 +39,18 @@ def is_table(path: str) -> bool:
 
 
 def read_table(path: str) -> Table:
-    """Read a table with pandas. Raises: CouldNotRun where pandas is missing or cannot read the file."""
+    """Read a table with pandas, as a whole.
+
+    Raises: CouldNotRun where pandas is missing or cannot read the file, or where the file is larger than memory.
+    """
     if not is_plain_file(path):
         raise CouldNotRun(f"--data must name a file. Received: {path}, which is none. Check the path.")
+    size, memory = Path(path).stat().st_size, default_memory()
+    if memory and size > memory:
+        raise CouldNotRun(
+            f"A table must fit into memory. Received: {path} of {size / 2**20:,.0f} MiB, for {memory / 2**20:,.0f} "
+            "MiB. Pass fewer rows."
+        )
     try:
         import pandas as pd
     except ImportError as error:

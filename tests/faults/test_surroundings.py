@@ -126,7 +126,7 @@ def test_no_namesake_is_run(tmp_path):
     write_namesakes(tmp_path)
     status, shown, said = run_in(({}, (), False), tmp_path, "--version")
     assert (status, said) == (0, "")
-    assert shown.startswith("gradtwin ")
+    assert shown.startswith("gradtwin ") and not (tmp_path / "ran").exists()
 
 
 @pytest.mark.slow
