@@ -28,7 +28,7 @@ IMAGES = Path(__file__).parents[1] / ".github" / "images"
 #: columns of the terminal in the picture
 COLUMNS = 112
 #: pixels of the lesson's window, which holds the forward pass and one weight, and of the summary's
-LESSON_WINDOW, SUMMARY_WINDOW = (1000, 1430), (1000, 1400)
+LESSON_WINDOW, SUMMARY_WINDOW = (1000, 1430), (1000, 1540)
 #: the most frequent colours, to which the others are rounded
 COLOURS = 32
 #: x² with a backward pass that is wrong by one part in a million
