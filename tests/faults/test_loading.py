@@ -1,9 +1,13 @@
-"""Ctrl-C while the modules of the command load, and while Python ends the process: the sentence and status 130."""
+"""While the modules of the command load, and while Python ends the process: Ctrl-C, and what a terminal shows."""
 
+import contextlib
 import json
 import os
+import pty
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -83,3 +87,74 @@ def test_an_interruption_while_modules_load(step, record_property):
 def test_an_interruption_that_is_ignored():
     """As nohup does, and a shell for what it starts in the background."""
     assert outcomes("ignored", [5, 0]) == [[0, ""]] * 2
+
+
+#: the command, which finds its modules after three seconds in which it does nothing else
+SLOW = """
+import sys, time
+from keras_ref.frontends.command_line import command
+
+class Waiting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "keras_ref.frontends.command_line.cli":
+            time.sleep(3)
+
+sys.meta_path.insert(0, Waiting())
+sys.argv = ["gradtwin", "--version"]
+command.main()
+"""
+
+
+class Terminal:
+    """A terminal of its own that runs a program; what came, with the longest time in which nothing did.
+
+    interrupted   Ctrl-C is pressed when the first part has come
+    """
+
+    def __init__(self, program, *, interrupted=False, **environment):
+        ours, theirs = pty.openpty()
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", **environment}
+        command = [sys.executable, "-c", program]
+        self.text, self.silence, before = "", 0.0, time.monotonic()
+        with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+            os.close(theirs)
+            with contextlib.suppress(OSError):  # Linux ends a terminal that nobody has open with an error
+                while part := os.read(ours, 4096):
+                    self.text += part.decode()
+                    self.silence, before = max(self.silence, time.monotonic() - before), time.monotonic()
+                    if interrupted:
+                        process.send_signal(signal.SIGINT)
+                        interrupted = False
+        os.close(ours)
+        self.status = process.returncode
+
+    @property
+    def lines(self):
+        """What is seen at the end: a return goes to the beginning of the line, and what follows is written over it."""
+        return [self._overwrite(line) for line in self.text.split("\r\n")]
+
+    @staticmethod
+    def _overwrite(line):
+        seen = ""
+        for part in line.split("\r"):
+            seen = part + seen[len(part) :]
+        return seen.rstrip()
+
+
+def test_a_terminal_shows_that_the_command_starts():
+    """Whatever takes its time there; nothing of it is seen afterwards."""
+    shown = Terminal(SLOW)
+    assert shown.status == 0
+    assert shown.silence < 2
+    assert "gradtwin starts: 2 s" in shown.text
+    assert shown.lines[0].startswith("gradtwin ") and "starts" not in "".join(shown.lines)
+
+
+def test_an_interruption_while_the_command_starts():
+    shown = Terminal(SLOW, interrupted=True)
+    assert shown.status == 130
+    assert shown.lines == ["gradtwin: Interrupted; the model is what it was.", ""]
+
+
+def test_a_terminal_that_cannot_go_back_shows_nothing_before_the_command():
+    assert "starts" not in Terminal(SLOW, TERM="dumb").text
