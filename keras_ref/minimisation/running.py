@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import linecache
 import os
 import sys
@@ -30,11 +29,13 @@ def running(text: str) -> Iterator[dict[str, Any]]:
     path, hook = list(sys.path), sys.excepthook
     names: dict[str, Any] = {"__name__": "script"}
     with (
+        # what it prints is kept nowhere, however much that is
+        open(os.devnull, "w", encoding="utf-8", errors="replace") as nowhere,  # noqa: PTH123 (no path of a file)
         restore_process_state(),
         np.errstate(all="ignore"),
         warnings.catch_warnings(),
-        redirect_stdout(io.StringIO()),
-        redirect_stderr(io.StringIO()),
+        redirect_stdout(nowhere),
+        redirect_stderr(nowhere),
     ):
         warnings.simplefilter("ignore")
         global_state.set_global_attribute(POLICY, None)  # so that a new floatx is what layers compute in

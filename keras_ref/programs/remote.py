@@ -15,7 +15,7 @@ from keras_ref.own_modules import own_command
 from keras_ref.programs import wire
 from keras_ref.programs.program import Facts, Point, Program, Trace
 from keras_ref.programs.targets import require_installed, split_prefix
-from keras_ref.supervision.processes import LONGEST_WAIT, OUTPUT, Talk, default_memory
+from keras_ref.supervision.processes import LONGEST_WAIT, OUTPUT, Talk, default_memory, memory_of_machine
 from keras_ref.supervision.supervise import Limits, describe_end
 from scratch.arrays import Array
 
@@ -183,6 +183,12 @@ def make_environment(backend: str) -> Mapping[str, str]:
     }
 
 
+def _measure_longest() -> int:
+    """Bytes of the longest answer: it stands in memory twice, and its program has it, too."""
+    memory = memory_of_machine()
+    return min(wire.LONGEST, memory // 4) if memory else wire.LONGEST
+
+
 def _write(stream: BinaryIO, data: bytes, deadline: float) -> None:
     """Write to a pipe, whose reader may have stopped. Raises: TimeoutError after the deadline; BrokenPipeError."""
     file, left = stream.fileno(), memoryview(data)
@@ -212,6 +218,6 @@ def _read(stream: BinaryIO, deadline: float) -> bytes:
             data += part
             if len(data) == wire.LENGTH and wanted == wire.LENGTH:
                 wanted += int.from_bytes(data[: wire.LENGTH], "big")
-                if wanted > wire.LONGEST:
+                if wanted > _measure_longest():
                     raise wire.NoMessage(f"{wanted} bytes")
     return bytes(data[wire.LENGTH :])

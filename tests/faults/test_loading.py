@@ -158,3 +158,27 @@ def test_an_interruption_while_the_command_starts():
 
 def test_a_terminal_that_cannot_go_back_shows_nothing_before_the_command():
     assert "starts" not in Terminal(SLOW, TERM="dumb").text
+
+
+#: TensorFlow is loaded by a call that keeps Python's lock for three seconds
+LOCKED = """
+import ctypes, os
+from keras_ref.inputs import targets
+from keras_ref.frontends.command_line.starting import start_tensorflow
+
+targets.import_quietly = lambda: ctypes.PyDLL(None).sleep(3)
+start_tensorflow()
+try:
+    os.wait()
+except ChildProcessError:
+    print("nothing is left")
+"""
+
+
+def test_a_terminal_shows_that_tensorflow_is_loaded():
+    """While nothing else runs in this process."""
+    shown = Terminal(LOCKED)
+    assert shown.status == 0
+    assert shown.silence < 2
+    assert "loading TensorFlow" in shown.text and "0:00:02" in shown.text
+    assert shown.text.endswith("nothing is left\r\n")
