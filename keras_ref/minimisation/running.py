@@ -16,6 +16,7 @@ import numpy as np
 from keras.src.backend.common import global_state
 
 from keras_ref.evaluation.changed_state.float64 import POLICY, restore_process_state
+from keras_ref.own_modules import list_isolating_flags
 from keras_ref.supervision.processes import OUTPUT, default_memory, run_limited
 from keras_ref.supervision.supervise import Limits
 
@@ -67,5 +68,5 @@ def exit_status_of(text: str, *, seconds: float, onednn: bool = True) -> int | N
     environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
     limits = Limits(seconds=seconds, bytes=default_memory(), output=OUTPUT)
     with _file(text) as file:
-        end = run_limited([sys.executable, str(file)], limits, environment)
+        end = run_limited([sys.executable, *list_isolating_flags(), str(file)], limits, environment)
     return None if end.limit else end.status

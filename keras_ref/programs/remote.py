@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from keras_ref.errors import CouldNotRun
@@ -122,7 +123,7 @@ class Worker:
         if self._process is None:
             self._printed = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
             self._process = Talk(
-                own_command(self._module),
+                own_command(self._module, path=[path or str(Path.cwd()) for path in sys.path]),
                 Limits(seconds=float("inf"), bytes=default_memory(), output=OUTPUT),
                 environment=make_environment(self._backend),
                 stderr=self._printed,
@@ -171,7 +172,7 @@ def _trace(found: Mapping[str, Any]) -> Trace:
 
 
 def make_environment(backend: str) -> Mapping[str, str]:
-    """The environment of a worker for a backend of Keras: quiet, its imports those of this process."""
+    """The environment of a worker for a backend of Keras: quiet."""
     return {
         **os.environ,
         "KERAS_BACKEND": backend,
@@ -179,7 +180,6 @@ def make_environment(backend: str) -> Mapping[str, str]:
         "TF_ENABLE_ONEDNN_OPTS": "0",
         "JAX_ENABLE_X64": "1",
         "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "cpu"),
-        "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),  # noqa: PTH109 (as sys.path has it)
     }
 
 

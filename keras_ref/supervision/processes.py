@@ -130,7 +130,8 @@ def _start(
     """A supervisor, which ends the command where its standard input is closed: when this process ends."""
     told: dict[str, Any] = {**vars(limits), "channels": channels}
     return subprocess.Popen(  # noqa: S603 (a command of gradtwin's own)
-        [sys.executable, supervise.__file__, json.dumps(told), *command],
+        # with nothing from its surroundings: a module of a user may be called as one of Python's own
+        [sys.executable, "-I", supervise.__file__, json.dumps(told), *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,

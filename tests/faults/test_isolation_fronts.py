@@ -134,7 +134,7 @@ def limited(monkeypatch):
         monkeypatch.setattr(minimise_cli, "ISOLATED", seconds)
         monkeypatch.setattr(processes, "GRACE", 1.0)
         for module in (isolation, remote):
-            monkeypatch.setattr(module, "own_command", lambda *_: program)
+            monkeypatch.setattr(module, "own_command", lambda *_, **__: program)
         monkeypatch.setattr("keras_ref.own_modules.own_command", lambda *_: program)
 
     return limit
@@ -242,7 +242,7 @@ def test_an_answer_that_unpacks_to_much(data):
 def test_an_answer_that_is_longer_than_memory(monkeypatch):
     monkeypatch.setattr(remote, "memory_of_machine", lambda: 2**20)
     program = [sys.executable, "-c", f"import os, time; os.write(1, {(2**19).to_bytes(8, 'big')!r}); time.sleep(600)"]
-    monkeypatch.setattr(remote, "own_command", lambda *_: program)
+    monkeypatch.setattr(remote, "own_command", lambda *_, **__: program)
     worker = remote.Worker("tensorflow")
     with pytest.raises(CouldNotRun, match="must leave its answers to gradtwin"):
         worker.ask("shop:build", "facts", {}, time_limit=20)

@@ -89,8 +89,8 @@ def run_in_own_process(function: Callable[[], Any]) -> Answers:
     The answers are "ends its process" or "goes on". Raises: RuntimeError where the function raises.
     """
     # with the kernels that TensorFlow takes by itself: gradtwin asks for others (see quiet_tensorflow)
-    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = own_command(__package__, function.__module__, function.__name__)
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1"}
+    command = own_command(__package__, function.__module__, function.__name__, path=sys.path)
     limits = Limits(seconds=TIME_LIMIT, bytes=default_memory(), output=OUTPUT)
     ended = run_limited(command, limits, environment)
     if ended.limit or ended.status > 0:
