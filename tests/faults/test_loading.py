@@ -182,3 +182,64 @@ def test_a_terminal_shows_that_tensorflow_is_loaded():
     assert shown.silence < 2
     assert "loading TensorFlow" in shown.text and "0:00:02" in shown.text
     assert shown.text.endswith("nothing is left\r\n")
+
+
+#: Ctrl-C while the sentence is printed, and while Python ends
+AGAIN = """
+import atexit, os, signal, sys
+from keras_ref.frontends.command_line import cli, command
+
+class Stream:
+    def __init__(self, stream):
+        self.stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+    def write(self, text):
+        self.stream.write(text)
+        os.kill(os.getpid(), signal.SIGINT)
+
+def app(**options):
+    sys.stderr = Stream(sys.stderr)
+    raise KeyboardInterrupt
+
+cli.app = app
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+command.main()
+"""
+#: Ctrl-C that comes to the process that watches, when the one that works has said so and ended
+WATCHING = """
+import os, signal
+from keras_ref.frontends.command_line import cli, command
+from keras_ref.frontends.endings.exit_status import WatchedEnded
+from keras_ref.frontends.invocations import watching
+
+wait = watching._wait
+
+def wait_and_interrupt(child):
+    ended = wait(child)
+    os.kill(os.getpid(), signal.SIGINT)
+    return ended
+
+def app(**options):
+    status = watching.watch(watching.Journal())
+    if status is None:
+        raise KeyboardInterrupt
+    raise WatchedEnded(status)
+
+watching._wait, cli.app = wait_and_interrupt, app
+command.main()
+"""
+
+
+@pytest.mark.parametrize("program", [AGAIN, WATCHING], ids=["again", "watching"])
+def test_the_sentence_is_said_once(program):
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert [done.returncode, done.stderr] == INTERRUPTED
