@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import pkgutil
+import subprocess
 import sys
+from collections.abc import Iterable
 from functools import partial
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -26,19 +29,36 @@ from keras_ref.undoing import undoing
 if TYPE_CHECKING:
     from scratch import fields, noise, recipe, registry, rounding
 
-__all__ = ["PLACE", "fields", "noise", "own_command", "recipe", "refuse_namesakes", "registry", "rounding"]
+__all__ = [
+    "PLACE",
+    "fields",
+    "list_isolating_flags",
+    "noise",
+    "own_command",
+    "recipe",
+    "refuse_namesakes",
+    "registry",
+    "rounding",
+]
 
 NAME = "scratch"
 #: the folder of the package
 PLACE = Path(__file__).parents[1] / NAME
 #: what belongs to gradtwin alone, and runs in place of a user's module of that name
 RESERVED = ("keras_ref",)
-#: a module run as a program: its folder is searched last, and the working directory is not
+#: a module run as a program, of this keras_ref, also where another one is installed; its folder is searched last, and
+#: the working directory is not
 _START = """\
-import runpy, sys
-folder, module = sys.argv[1:3]
-del sys.argv[1:3]
-sys.path.append(folder)
+import importlib.util, json, runpy, sys
+first, last, module = json.loads(sys.argv.pop(1))
+sys.path[:0] = first
+sys.path.append(last)
+folder = last + "/keras_ref"
+spec = importlib.util.spec_from_file_location("keras_ref", folder + "/__init__.py", submodule_search_locations=[folder])
+sys.modules["keras_ref"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["keras_ref"])
+from keras_ref.undoing import let_packages_warn
+let_packages_warn()
 runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
 
@@ -87,7 +107,7 @@ def refuse_namesakes(folder: str = "") -> None:
     path = [*([folder] if folder else []), *sys.path]
     spec = PathFinder.find_spec(NAME, path)
     for place in (spec.submodule_search_locations or ()) if spec is not None else ():
-        if not Path(place).samefile(PLACE):
+        if not Path(place).samefile(PLACE) and not _holds_gradtwin(Path(place).parent):
             both = sorted({m.name for m in pkgutil.iter_modules([place])} & _own_names())
             if both:
                 raise CouldNotRun(
@@ -96,15 +116,35 @@ def refuse_namesakes(folder: str = "") -> None:
                 )
     for name in RESERVED:
         spec = PathFinder.find_spec(name, path)
-        if spec is not None and spec.origin and Path(spec.origin) != Path(__file__).parent / "__init__.py":
+        if spec is not None and spec.origin and not _holds_gradtwin(Path(spec.origin).parents[1]):
             raise CouldNotRun(f"No module but gradtwin's own may be called {name}. Received: {spec.origin}. Rename it.")
 
 
-def own_command(module: str, *arguments: str) -> list[str]:
+def _holds_gradtwin(folder: Path) -> bool:
+    """Whether a folder has this gradtwin, or another one, which is not imported in its place."""
+    return (folder / RESERVED[0] / Path(__file__).name).is_file()
+
+
+def own_command(module: str, *arguments: str, path: Iterable[str] = ()) -> list[str]:
     """The words that run a module of keras_ref in a process of its own: `python -m` would take a namesake from the
     working directory.
+
+    Python is started with the options that this process was started with (-I, -E, -s, -O, -W, -X): what it must not
+    take from its surroundings, that one must not either.
+
+    path   folders that are searched before all others; PYTHONPATH would be ignored with some of these options
     """
-    return [sys.executable, "-P", "-c", _START, str(PLACE.parent), module, *arguments]
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 (multiprocessing does)
+    told = json.dumps([list(path), str(PLACE.parent), module])
+    return [sys.executable, *flags, "-P", "-c", _START, told, *arguments]
+
+
+def list_isolating_flags() -> list[str]:
+    """The options of this process that keep Python from taking modules from its surroundings."""
+    if sys.flags.isolated:
+        return ["-I"]
+    told = {"-E": sys.flags.ignore_environment, "-s": sys.flags.no_user_site, "-P": sys.flags.safe_path}
+    return [flag for flag, is_set in told.items() if is_set]
 
 
 def _own_names() -> set[str]:

@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
+
+#: the installed packages that gradtwin and what it checks are made of, as patterns of module names have them
+PACKAGES = (
+    r"(absl|astunparse|click|dask|distributed|flatbuffers|gast|google|h5py|jax|jaxlib|jsonschema|keras|libclang|"
+    r"ml_dtypes|mpmath|namex|nbformat|numpy|opt_einsum|optree|pandas|pyarrow|pygments|rich|scipy|six|tensorboard|"
+    r"tensorflow|termcolor|tf_keras|torch|typer|wrapt)(\.|$)"
+)
+
+
+def let_packages_warn() -> None:
+    """Let what an installed package is warned of end nothing where the user makes errors of warnings (-W error).
+
+    NumPy warns of Keras, and Keras of TensorFlow; nobody who runs a check can mend that. Warnings at lines of the
+    user's own code, and of gradtwin's, stay errors. The change is undone by whoever keeps `warnings.filters`.
+    """
+    if any(action == "error" for action, *_ in warnings.filters):
+        warnings.filterwarnings("ignore", module=PACKAGES)
 
 
 @contextmanager

@@ -15,9 +15,6 @@ from keras_ref.own_modules import own_command
 from keras_ref.supervision.processes import OUTPUT, Talk, default_memory
 from keras_ref.supervision.supervise import End, Limits
 
-#: bytes of the longest line of a result
-LONGEST = 2**26
-
 
 @dataclass(frozen=True)
 class ExampleResult:
@@ -61,7 +58,7 @@ def run_in_turn(
     """Run a command that takes arguments in turn, and prints for each a line of JSON with its "name".
 
     command    makes the command line from the arguments that are left
-    patience   seconds without a result after which a process is killed
+    patience   seconds without a result after which a process is killed; so it is after OUTPUT bytes without one
     environment   variables of the process that are not those of this one
 
     The argument at which a process dies or is killed has no result; a new process takes the rest.
@@ -91,27 +88,33 @@ def _describe(end: End) -> str:
 
 
 def _read_results(process: Talk, left: Collection[str], *, patience: float) -> Iterator[dict[str, Any]]:
-    """The lines of JSON that a process writes on what is left, to its end, or to `patience` seconds without one, or to
-    a line that is too long: the process is then killed.
+    """The lines of JSON that a process writes on what is left, to its end, or to `patience` seconds or OUTPUT bytes
+    without one: the process is then killed.
     """
-    unread, until = b"", time.monotonic() + patience
+    unread, written, until = bytearray(), 0, time.monotonic() + patience
     with selectors.DefaultSelector() as selector:
         selector.register(process.answers, selectors.EVENT_READ)
         while selector.select(max(0.0, until - time.monotonic())):
             part = os.read(process.answers.fileno(), 2**16)
-            *lines, unread = (unread + part).split(b"\n")
-            for result in filter(None, map(_parse_result, lines)):
-                if result["name"] in left:
-                    yield result
-                    until = time.monotonic() + patience
             if not part:
                 return
-            if len(unread) > LONGEST or time.monotonic() > until:
+            unread += part
+            written += len(part)
+            if b"\n" in part:
+                *lines, unread = unread.split(b"\n")
+                for result in filter(None, map(_parse_result, lines)):
+                    if result["name"] in left:
+                        yield result
+                        written, until = 0, time.monotonic() + patience
+            if written > OUTPUT:
+                process.kill(f"stopped after {OUTPUT / 2**20:.0f} MiB of output")
+                return
+            if time.monotonic() > until:
                 break
-    process.kill()
+    process.kill(f"stopped after {patience:g} s without a result")
 
 
-def _parse_result(line: bytes) -> dict[str, Any] | None:
+def _parse_result(line: bytes | bytearray) -> dict[str, Any] | None:
     """The result in a line; None for what an operation has printed."""
     try:
         found = json.loads(line)

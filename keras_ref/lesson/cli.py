@@ -111,7 +111,8 @@ def _write_notebook(out: Console, path: str, target: str, data: str, *, seed: in
     from keras_ref.lesson.lesson_model import load_lesson_model
     from keras_ref.lesson.notebook import build_notebook
 
-    with staying_here():
+    with show_progress(out) as bar, staying_here():
+        make_ticker(bar, "loading")
         load_lesson_model(target, data, seed=seed)  # refuses now what the notebook would refuse when it runs
     made = build_notebook(target, data, seed=seed, epochs=epochs, language=language)
     write("--notebook", path, nbformat.writes(made) + "\n")
@@ -144,7 +145,7 @@ def _make_page(
     read_words(language)  # refuses now, not after the trainings
     with show_progress(out) as bar, staying_here():
         made = make(target, data, seed=seed, epochs=epochs, progress=make_ticker(bar, "computing"))
-    page = build_page(made, language=language, questions=questions)
+        page = build_page(made, language=language, questions=questions)
     return _Made(page=page, note=str(made.note), verdict=str(made.verdict))
 
 
@@ -235,9 +236,12 @@ def _show(
     from keras_ref.lesson.walkthrough import measure_curvature_error
     from keras_ref.lesson.words import phrase
 
-    with keras_training(lesson_model) as keras_side:
-        beside = keras_side.train(epochs, batch_size)
-    nudged = train_by_nudging(lesson_model, epochs=epochs, batch_size=batch_size, scheme=SCHEMES[scheme].make(step))
+    with show_progress(out) as bar:
+        progress = make_ticker(bar, lesson_model.name)
+        with keras_training(lesson_model) as keras_side:
+            beside = keras_side.train(epochs, batch_size, progress=progress)
+        made = SCHEMES[scheme].make(step)
+        nudged = train_by_nudging(lesson_model, epochs=epochs, batch_size=batch_size, scheme=made, progress=progress)
     done = min(len(nudged.weights), len(beside.weights)) - 1
     # after one step of all samples, and only then, the difference is that of the slopes
     once = epochs == 1 and batch_size is None and scheme == "forward"

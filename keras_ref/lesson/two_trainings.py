@@ -17,6 +17,7 @@ from scratch.arrays import Array
 from scratch.differences import SAFETY, UNIT, Estimate, Forward, Scheme, measure_step
 from scratch.gradient import Nudges, numeric_gradient
 from scratch.optimizers.base import Optimizer, State
+from scratch.progress import Progress
 from scratch.recipe import NUDGE
 from scratch.training import apply_step, split_batches
 
@@ -96,12 +97,21 @@ class WeightPath:
     diverged: int = 0
 
 
-def _train(lesson_model: LessonModel, epochs: int, train_epoch: Callable[[Weights], Weights]) -> WeightPath:
+def _train(
+    lesson_model: LessonModel,
+    epochs: int,
+    train_epoch: Callable[[Weights], Weights],
+    *,
+    progress: Progress | None,
+    what: str,
+) -> WeightPath:
     """Apply `train_epoch` again and again, until the loss is RUNAWAY times the first one."""
     current: Weights = dict(lesson_model.weights)
     weights, losses = [current], [lesson_model.evaluate_loss(current)]
     limit = RUNAWAY * max(abs(losses[0]), UNIT)
     for number in range(1, epochs + 1):
+        if progress is not None:
+            progress(number - 1, epochs, what)
         current = train_epoch(current)
         weights.append(current)
         losses.append(lesson_model.evaluate_loss(current))
@@ -119,6 +129,7 @@ def train_by_nudging(
     scheme: Scheme = BOOK,
     seed: int | None = None,
     on_step: Callable[[Weights], None] | None = None,
+    progress: Progress | None = None,
 ) -> WeightPath:
     """Train the twin: every weight nudged, then the optimizer's step.
 
@@ -126,6 +137,7 @@ def train_by_nudging(
     batch_size   all samples in one batch if None
     seed         of the batches' order; in the order of the data if None
     on_step      called with the weights after each batch
+    progress     called with (epochs done, epochs, what) before each epoch
     """
     optimizer = lesson_model.optimizer if optimizer is None else optimizer
     state = optimizer.init({name: lesson_model.weights[name] for name in lesson_model.trained})
@@ -146,7 +158,7 @@ def train_by_nudging(
                 on_step(weights)
         return weights
 
-    return _train(lesson_model, epochs, train_epoch)
+    return _train(lesson_model, epochs, train_epoch, progress=progress, what="nudging")
 
 
 @dataclass(frozen=True)
@@ -184,8 +196,12 @@ class KerasTraining:
         ]
         return dict(zip(self.lesson_model.trained, found, strict=True))
 
-    def train(self, epochs: int, batch_size: int | None = None) -> WeightPath:
-        """Run Keras's own train_step, epoch after epoch; batches in the order of the data."""
+    def train(self, epochs: int, batch_size: int | None = None, *, progress: Progress | None = None) -> WeightPath:
+        """Run Keras's own train_step, epoch after epoch; batches in the order of the data.
+
+        batch_size   all samples in one batch if None
+        progress     called with (epochs done, epochs, what) before each epoch
+        """
         lesson_model = self.lesson_model
 
         def train_epoch(_: Weights) -> Weights:
@@ -194,7 +210,7 @@ class KerasTraining:
                 self.model.train_step((batch.x, batch.y))
             return {name: np.array(v.numpy(), dtype=float) for name, v in lesson_model.variables.items()}
 
-        return _train(lesson_model, epochs, train_epoch)
+        return _train(lesson_model, epochs, train_epoch, progress=progress, what="back-propagation")
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import linecache
 import os
 import sys
@@ -17,6 +16,7 @@ import numpy as np
 from keras.src.backend.common import global_state
 
 from keras_ref.evaluation.changed_state.float64 import POLICY, restore_process_state
+from keras_ref.own_modules import list_isolating_flags
 from keras_ref.supervision.processes import OUTPUT, default_memory, run_limited
 from keras_ref.supervision.supervise import Limits
 from keras_ref.undoing import undoing
@@ -30,11 +30,13 @@ def running(text: str) -> Iterator[dict[str, Any]]:
     """The names that a text assigns, while the block runs. Raises: whatever the text raises."""
     names: dict[str, Any] = {"__name__": "script"}
     with (
+        # what it prints is kept nowhere, however much that is
+        open(os.devnull, "w", encoding="utf-8", errors="replace") as nowhere,  # noqa: PTH123 (no path of a file)
         restore_process_state(),
         np.errstate(all="ignore"),
         warnings.catch_warnings(),
-        redirect_stdout(io.StringIO()),
-        redirect_stderr(io.StringIO()),
+        redirect_stdout(nowhere),
+        redirect_stderr(nowhere),
         undoing(linecache.cache.pop, NAME, None),
         undoing(setattr, sys, "excepthook", sys.excepthook),
         undoing(sys.path.__setitem__, slice(None), list(sys.path)),
@@ -65,5 +67,5 @@ def exit_status_of(text: str, *, seconds: float, onednn: bool = True) -> int | N
     environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
     limits = Limits(seconds=seconds, bytes=default_memory(), output=OUTPUT)
     with _file(text) as file:
-        end = run_limited([sys.executable, str(file)], limits, environment)
+        end = run_limited([sys.executable, *list_isolating_flags(), str(file)], limits, environment)
     return None if end.limit else end.status

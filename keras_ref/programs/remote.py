@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from keras_ref.errors import CouldNotRun
@@ -15,7 +16,7 @@ from keras_ref.own_modules import own_command
 from keras_ref.programs import wire
 from keras_ref.programs.program import Facts, Point, Program, Trace
 from keras_ref.programs.targets import require_installed, split_prefix
-from keras_ref.supervision.processes import LONGEST_WAIT, OUTPUT, Talk, default_memory
+from keras_ref.supervision.processes import LONGEST_WAIT, OUTPUT, Talk, default_memory, memory_of_machine
 from keras_ref.supervision.supervise import Limits, describe_end
 from scratch.arrays import Array
 
@@ -122,7 +123,7 @@ class Worker:
         if self._process is None:
             self._printed = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
             self._process = Talk(
-                own_command(self._module),
+                own_command(self._module, path=[path or str(Path.cwd()) for path in sys.path]),
                 Limits(seconds=float("inf"), bytes=default_memory(), output=OUTPUT),
                 environment=make_environment(self._backend),
                 stderr=self._printed,
@@ -171,7 +172,7 @@ def _trace(found: Mapping[str, Any]) -> Trace:
 
 
 def make_environment(backend: str) -> Mapping[str, str]:
-    """The environment of a worker for a backend of Keras: quiet, its imports those of this process."""
+    """The environment of a worker for a backend of Keras: quiet."""
     return {
         **os.environ,
         "KERAS_BACKEND": backend,
@@ -179,8 +180,13 @@ def make_environment(backend: str) -> Mapping[str, str]:
         "TF_ENABLE_ONEDNN_OPTS": "0",
         "JAX_ENABLE_X64": "1",
         "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "cpu"),
-        "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),  # noqa: PTH109 (as sys.path has it)
     }
+
+
+def _measure_longest() -> int:
+    """Bytes of the longest answer: it stands in memory twice, and its program has it, too."""
+    memory = memory_of_machine()
+    return min(wire.LONGEST, memory // 4) if memory else wire.LONGEST
 
 
 def _write(stream: BinaryIO, data: bytes, deadline: float) -> None:
@@ -212,6 +218,6 @@ def _read(stream: BinaryIO, deadline: float) -> bytes:
             data += part
             if len(data) == wire.LENGTH and wanted == wire.LENGTH:
                 wanted += int.from_bytes(data[: wire.LENGTH], "big")
-                if wanted > wire.LONGEST:
+                if wanted > _measure_longest():
                     raise wire.NoMessage(f"{wanted} bytes")
     return bytes(data[wire.LENGTH :])

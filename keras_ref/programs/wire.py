@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Mapping
 from typing import Any, BinaryIO
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
@@ -53,6 +53,7 @@ def decode(data: bytes) -> Any:
         AttributeError,
         EOFError,
         LookupError,
+        MemoryError,
         OSError,
         TypeError,
         ValueError,
@@ -62,8 +63,12 @@ def decode(data: bytes) -> Any:
 
 
 def _decode(data: bytes) -> Any:
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        arrays = dict(archive)
+    with ZipFile(io.BytesIO(data)) as archive:
+        # `encode` compresses nothing: what unpacks to more than it is was made otherwise
+        if sum(member.file_size for member in archive.infolist()) > len(data):
+            raise ValueError("it unpacks to more than it is")
+    with np.load(io.BytesIO(data), allow_pickle=False) as found:
+        arrays = dict(found)
 
     def made(part: Any) -> Any:
         if isinstance(part, list):

@@ -31,10 +31,17 @@ class WholeConsole(Console):
 
 
 def make_console() -> Console:
-    """Where output goes: the terminal as it is, NO_COLOR obeyed; elsewhere plain text, so wide that no row is cut."""
+    """Where output goes: the terminal as it is, NO_COLOR obeyed; elsewhere plain text, so wide that no row is cut.
+
+    It keeps the output of now: where a block catches what is printed, a progress bar goes on, and is not caught.
+    """
     terminal = sys.stdout.isatty()
     return WholeConsole(
-        width=None if terminal else WIDE, highlight=False, no_color=None if terminal else True, emoji=False
+        file=sys.stdout,
+        width=None if terminal else WIDE,
+        highlight=False,
+        no_color=None if terminal else True,
+        emoji=False,
     )
 
 

@@ -19,6 +19,10 @@ from keras_ref.supervision.supervise import WATCHED, End, Limits, describe_end
 
 #: bytes that a target may print
 OUTPUT = 2**26
+#: bytes that a supervisor says at its end, at most: the last of an error stream as JSON
+SAID = 2**20
+#: bytes of the longest file that a command is asked to write
+LONGEST_DOCUMENT = 2**28
 #: seconds after its time limit in which a command and its supervisor end
 GRACE = 5.0
 #: seconds for which the system can be asked to wait at a time
@@ -82,9 +86,9 @@ class Talk:
             self._end = _read_end(said, self._supervisor.returncode)
         return self._end
 
-    def kill(self) -> None:
-        """End the command as SIGKILL does."""
-        self._end = End(status=-signal.SIGKILL, limit="", stderr="")
+    def kill(self, limit: str) -> None:
+        """End the command, which has passed a limit; that is what `end` then says."""
+        self._end = End(status=-signal.SIGKILL, limit=limit, stderr="")
         self.close()
 
     def close(self) -> None:
@@ -126,7 +130,8 @@ def _start(
     """A supervisor, which ends the command where its standard input is closed: when this process ends."""
     told: dict[str, Any] = {**vars(limits), "channels": channels}
     return subprocess.Popen(  # noqa: S603 (a command of gradtwin's own)
-        [sys.executable, supervise.__file__, json.dumps(told), *command],
+        # with nothing from its surroundings: a module of a user may be called as one of Python's own
+        [sys.executable, "-I", supervise.__file__, json.dumps(told), *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,
@@ -137,13 +142,16 @@ def _start(
 
 
 def _read_said(supervisor: subprocess.Popen[bytes], seconds: float) -> bytes:
-    """What a supervisor says at its end; one that a command has stopped says nothing, and is killed after a time."""
+    """What a supervisor says at its end; one that a command has stopped says nothing, and is killed after a time.
+
+    So is one that says too much: its command has written there.
+    """
     if supervisor.stdout is None:
         return b""
     said, until = b"", time.monotonic() + seconds
     with selectors.DefaultSelector() as selector:
         told = selector.register(supervisor.stdout, selectors.EVENT_READ).fd
-        while (left := until - time.monotonic()) > 0:
+        while (left := until - time.monotonic()) > 0 and len(said) <= SAID:
             if selector.select(min(left, LONGEST_WAIT)):
                 part = os.read(told, 2**16)
                 if not part:
@@ -155,7 +163,8 @@ def _read_said(supervisor: subprocess.Popen[bytes], seconds: float) -> bytes:
 
 def _read_end(said: bytes, status: int) -> End:
     if said:
-        return End(**json.loads(said))
+        with suppress(ValueError, TypeError, RecursionError):  # a command has written there
+            return End(**json.loads(said))
     how = f"stopped, for the process that supervises it {describe_end(status)}"
     return End(status=status, limit=how.replace("killed", "was killed"), stderr="")
 
@@ -164,6 +173,15 @@ def _make_environment() -> dict[str, str]:
     """This process's environment without GitHub's variables: the parent annotates the findings, once."""
     kept = {name: value for name, value in os.environ.items() if name not in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY")}
     return {**kept, WATCHED: "1"}
+
+
+def read_document(path: Path) -> Any:
+    """The JSON in a file that a command was asked to write; None where it is too long, or is no JSON."""
+    with suppress(OSError, ValueError, RecursionError), path.open("rb") as file:
+        text = file.read(LONGEST_DOCUMENT + 1)
+        if len(text) <= LONGEST_DOCUMENT:
+            return json.loads(text)
+    return None
 
 
 def default_memory() -> int:

@@ -282,6 +282,8 @@ SUBJECTS = {
     "updates on a terminal": lambda: on_a_terminal("updates", "recipe_shop:build"),
     "locate on a terminal": lambda: on_a_terminal("locate", "recipe_shop:build"),
     "a lesson on a terminal": lambda: on_a_terminal("lesson", "recipe1", "--output", "lesson.html"),
+    "a notebook on a terminal": lambda: on_a_terminal("lesson", "recipe1", "--notebook", "lesson.ipynb"),
+    "a recipe on a terminal": lambda: on_a_terminal("recipe", "recipe1", "--epochs", "1000"),
     "a comparison on a terminal": lambda: on_a_terminal("compare", "recipe_shop:build", "recipe_shop:build"),
     "a campaign on a terminal": lambda: on_a_terminal("campaign", "tensorflow.math.xlogy", "keras.ops.square"),
     "homework on a terminal": lambda: on_a_terminal("homework", "exercises", first=("homework", "--new", "exercises")),

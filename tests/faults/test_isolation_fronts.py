@@ -4,11 +4,15 @@ it ended, within the limits, and nothing of it is left running.
 Small programs stand in the place of the command. The default run takes three subjects for each front.
 """
 
+import io
 import re
 import signal
 import sys
 import time
+import tracemalloc
+import zipfile
 
+import numpy as np
 import pytest
 from test_isolation import FAULTS, LIMITS, MARK, nothing_is_left
 
@@ -87,6 +91,11 @@ OTHERWISE = {
     # who reads these does not take the status of a shell for a signal
     ("take_turns", "ends as a shell says of a signal"): "ended the process (status 134)",
     ("run_script", "ends as a shell says of a signal"): "shop:build 134",
+    # what it prints counts
+    **{
+        ("take_turns", f"prints {what}"): "was stopped after 4 MiB of output"
+        for what in ("without end", "without a newline", "what is no text")
+    },
     # it does not read what it is asked
     **{
         ("ask", f"prints {what}"): "must answer within 5 seconds"
@@ -101,7 +110,7 @@ def endings(how):
     if how is None or how.startswith("stopped"):
         by_time = (
             "was killed by SIGKILL",  # by the front, after its own time
-            *("killed the process (signal 9)", "must answer within 1 seconds", "shop:build None"),
+            *("was stopped after 1 s without a result", "must answer within 1 seconds", "shop:build None"),
             *("stopped after the time limit of 1 s", "must leave its answers to gradtwin"),
         )
         return (how, *by_time) if how else by_time
@@ -124,9 +133,8 @@ def limited(monkeypatch):
         monkeypatch.setattr(isolation, "choose_limits", lambda _: type(LIMITS)(**{**vars(LIMITS), "seconds": seconds}))
         monkeypatch.setattr(minimise_cli, "ISOLATED", seconds)
         monkeypatch.setattr(processes, "GRACE", 1.0)
-        monkeypatch.setattr(examples, "LONGEST", LIMITS.output)
         for module in (isolation, remote):
-            monkeypatch.setattr(module, "own_command", lambda *_: program)
+            monkeypatch.setattr(module, "own_command", lambda *_, **__: program)
         monkeypatch.setattr("keras_ref.own_modules.own_command", lambda *_: program)
 
     return limit
@@ -152,6 +160,49 @@ def test_a_subject_in_every_front(front, name, monkeypatch, limited):
     assert nothing_is_left()
 
 
+def test_what_is_printed_before_a_result_is_limited(limited):
+    """A line of a result begins the count again, whatever has been printed between results altogether."""
+    printing = (
+        "import json, sys\nfor name in sys.argv[1:]: print('x\\n' * (3 * 2**19)); print(json.dumps({'name': name}))"
+    )
+    names = ["a", "b", "c"]
+    limited(30, [])
+    found = examples.run_in_turn(names, command=lambda left: [sys.executable, "-c", printing, *left])
+    assert [(one.name, one.ended) for one in found] == [(name, "") for name in names]
+    printing = printing.replace("2**19", "2**20")
+    (one,) = examples.run_in_turn(["a"], command=lambda left: [sys.executable, "-c", printing, *left])
+    assert (one.result, one.ended) == (None, "was stopped after 4 MiB of output")
+
+
+@pytest.mark.parametrize("said", ["{", "[3]", '{"status": 0}', "x" * 2**21], ids=["half", "a list", "a part", "much"])
+def test_what_a_command_says_in_the_place_of_its_supervisor(said):
+    """It is no end; the supervisor, which then cannot say how the command ended, is."""
+    forging = f"import os; open(f'/proc/{{os.getppid()}}/fd/1', 'w').write({said[:100]!r} * {len(said) // 100 or 1})"
+    end = processes.run_limited([sys.executable, "-c", forging], LIMITS)
+    assert end.limit.startswith("stopped, for the process that supervises it")
+    assert nothing_is_left()
+
+
+@pytest.mark.parametrize("what", ["{", "3" * 2**20], ids=["half", "much"])
+def test_a_document_that_is_none(what, tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "LONGEST_DOCUMENT", 2**16)
+    (tmp_path / "report.json").write_text(what)
+    assert processes.read_document(tmp_path / "report.json") is None
+    assert processes.read_document(tmp_path / "missing.json") is None
+    (tmp_path / "report.json").write_text("[3]")
+    assert processes.read_document(tmp_path / "report.json") == [3]
+
+
+def test_what_a_minimised_script_prints_is_kept_nowhere():
+    tracemalloc.start()
+    try:
+        with running.running("for _ in range(200): print('x' * 10**5)") as names:
+            assert names["_"] == 199
+        assert tracemalloc.get_traced_memory()[1] < 10**7
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("seconds", [1e300, float("inf")])
 def test_a_time_limit_that_is_longer_than_any_wait(seconds):
     limits = type(LIMITS)(**{**vars(LIMITS), "seconds": seconds})
@@ -160,6 +211,42 @@ def test_a_time_limit_that_is_longer_than_any_wait(seconds):
     worker._module = "no_such_module"
     with pytest.raises(CouldNotRun, match="must not end its process"):
         worker.ask("shop:build", "facts", {}, time_limit=seconds)
+
+
+def make_archive(**arrays):
+    """A message of these arrays that was compressed."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, text=np.frombuffer(b'{"map": []}', np.uint8), **arrays)
+    return buffer.getvalue()
+
+
+def declare(shape):
+    """A message with an array whose header declares this shape."""
+    text = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    content = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("text.npy", content)
+    return buffer.getvalue()
+
+
+MUCH = {"compressed": make_archive(a0=np.zeros(2**20)), "declared": declare((2**50,))}
+
+
+@pytest.mark.parametrize("data", MUCH.values(), ids=MUCH)
+def test_an_answer_that_unpacks_to_much(data):
+    with pytest.raises(wire.NoMessage):
+        wire.decode(data)
+
+
+def test_an_answer_that_is_longer_than_memory(monkeypatch):
+    monkeypatch.setattr(remote, "memory_of_machine", lambda: 2**20)
+    program = [sys.executable, "-c", f"import os, time; os.write(1, {(2**19).to_bytes(8, 'big')!r}); time.sleep(600)"]
+    monkeypatch.setattr(remote, "own_command", lambda *_, **__: program)
+    worker = remote.Worker("tensorflow")
+    with pytest.raises(CouldNotRun, match="must leave its answers to gradtwin"):
+        worker.ask("shop:build", "facts", {}, time_limit=20)
+    assert nothing_is_left()
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00" * 64, b"PK\x05\x06" + bytes(18), wire.encode({"a": 1})[:-3]], ids=repr)

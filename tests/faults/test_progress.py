@@ -5,7 +5,7 @@ import re
 import sys
 import time
 import types
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 
 import keras
 import numpy as np
@@ -18,9 +18,11 @@ from keras_ref.comparison.two_programs.program_comparison import PARTS
 from keras_ref.errors import BadInput, CouldNotRun
 from keras_ref.frontends.invocations.invocation import Invocation
 from keras_ref.lesson import lesson
+from keras_ref.lesson.lesson_model import make_recipe_model
+from keras_ref.lesson.two_trainings import keras_training, train_by_nudging
 from keras_ref.minimisation import operations, programs
 from keras_ref.reports import progress_lines
-from keras_ref.reports.terminal import make_ticker, show_progress
+from keras_ref.reports.terminal import make_console, make_ticker, show_progress
 from scratch import progress as progress_module
 from scratch.progress import ticking
 
@@ -224,6 +226,15 @@ def test_the_parts_of_a_comparison_are_named():
     assert list(dict.fromkeys(own)) == [(i, len(PARTS), part) for i, part in enumerate(PARTS)]
 
 
+def test_a_training_reports_each_epoch():
+    """Whatever number of them `gradtwin recipe` is asked for."""
+    said, model = [], make_recipe_model("recipe1")
+    with keras_training(model) as keras_side:
+        keras_side.train(2, progress=lambda *now: said.append(now))
+    train_by_nudging(model, epochs=2, progress=lambda *now: said.append(now))
+    assert said == [(0, 2, "back-propagation"), (1, 2, "back-propagation"), (0, 2, "nudging"), (1, 2, "nudging")]
+
+
 def test_a_bar_shows_that_time_goes_on():
     """On a terminal, where whoever works reports nothing at all."""
     out = io.StringIO()
@@ -233,6 +244,27 @@ def test_a_bar_shows_that_time_goes_on():
         time.sleep(0.4)
         assert out.tell() > before
     assert "0:00:00" in out.getvalue()
+
+
+class Screen(io.StringIO):
+    """An output that is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_bar_goes_on_where_output_is_caught(monkeypatch):
+    """A lesson catches what its programs print, a minimisation what its scripts do."""
+    screen, caught = Screen(), io.StringIO()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stdout", screen)
+    with show_progress(make_console()) as bar:
+        make_ticker(bar, "nothing")
+        with redirect_stdout(caught):
+            before = screen.tell()
+            time.sleep(0.4)
+            assert screen.tell() > before
+    assert caught.getvalue() == ""
 
 
 @pytest.mark.sampled

@@ -8,7 +8,6 @@ when the block ends, whatever ends it. Every change goes through Restoration, wh
 from __future__ import annotations
 
 import random
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from tensorflow.python.ops import stateful_random_ops
 
 from keras_ref.evaluation.changed_state import keras_2
 from keras_ref.evaluation.changed_state.python_numbers import DoubleFloat
-from keras_ref.evaluation.changed_state.restoration import Restoration
+from keras_ref.evaluation.changed_state.restoration import Restoration, keep_warnings
 from keras_ref.evaluation.changed_state.traced_functions import trace_anew
 from keras_ref.evaluation.keras_objects.keras_classes import KerasVariable
 from keras_ref.evaluation.keras_objects.keras_parts import (
@@ -211,7 +210,7 @@ def restore_process_state() -> Iterator[None]:
         restoration.undo_by(np.random.set_state, np.random.get_state())  # noqa: NPY002 (the user's)
         restoration.keep_attributes(global_state.GLOBAL_STATE_TRACKER)
         _keep_random_state_of_tensorflow(restoration)
-        _keep_warnings(restoration)
+        keep_warnings(restoration)
         keep_default_dtype(restoration)
         if generator is not None:
             restoration.keep_value(unwrap_variable(generator.state))
@@ -230,14 +229,6 @@ def _keep_random_state_of_tensorflow(restoration: Restoration) -> None:
     restoration.undo_by(eager.__setitem__, "_seed", eager["_seed"])
     if stateful_random_ops.global_generator is not None:
         restoration.keep_value(stateful_random_ops.global_generator.state)
-
-
-def _keep_warnings(restoration: Restoration) -> None:
-    """Keep the filters of warnings, and what shows them."""
-    restoration.undo_by(getattr(warnings, "_filters_mutated", int))
-    restoration.keep_list(warnings.filters)  # type: ignore[arg-type]
-    for name in ("filters", "showwarning", "_showwarnmsg_impl"):
-        restoration.undo_by(setattr, warnings, name, getattr(warnings, name))
 
 
 def _retype(moved: _Moved, keras_object: Any) -> None:

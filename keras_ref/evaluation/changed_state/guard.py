@@ -30,7 +30,8 @@ from tensorflow.python.ops.script_ops import FuncRegistry
 
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.changed_state.held_signals import HeldSignals, is_in_handler
-from keras_ref.evaluation.changed_state.restoration import Restoration
+from keras_ref.evaluation.changed_state.restoration import Restoration, keep_warnings
+from keras_ref.undoing import let_packages_warn
 from scratch.nudging.blocks import count_blas_contexts, end_blas_contexts
 from scratch.progress import Progress, ticking
 
@@ -69,6 +70,8 @@ class Guard:
         require_eager()
         self._restoration.__enter__()
         keep_thread(self._restoration)
+        keep_warnings(self._restoration)
+        let_packages_warn()
 
     def end(self) -> None:
         """Undo everything, and let go. A second call does what an interrupted first one has left."""

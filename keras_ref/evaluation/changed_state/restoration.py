@@ -8,6 +8,7 @@ and in the end by keras_ref/evaluation/changed_state/guard.py, which holds signa
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -128,6 +129,14 @@ class Restoration:
         self.keep_value(variable)
         self.undo_by(restore_contents, vars(variable), dict(vars(variable)))
         restore_contents(vars(variable), vars(other))
+
+
+def keep_warnings(restoration: Restoration) -> None:
+    """Keep the filters of warnings, and what shows them."""
+    restoration.undo_by(getattr(warnings, "_filters_mutated", int))
+    restoration.keep_list(warnings.filters)  # type: ignore[arg-type]
+    for name in ("filters", "showwarning", "_showwarnmsg_impl"):
+        restoration.undo_by(setattr, warnings, name, getattr(warnings, name))
 
 
 def _restore_table(table: dict[str, Any], items: dict[str, Any], without: frozenset[str]) -> None:

@@ -7,13 +7,15 @@ that the check that runs puts back what it has changed.
 
 from __future__ import annotations
 
+from keras_ref.frontends.command_line.first_line import showing_first_line
 from keras_ref.frontends.endings.interruption import end_interrupted, let_interruptions_end, let_interruptions_raise
 
 
 def main() -> None:
     """Run the command, and exit with its status."""
     let_interruptions_end()
-    from keras_ref.frontends.command_line import cli
+    with showing_first_line():
+        from keras_ref.frontends.command_line import cli
 
     try:
         try:

@@ -24,7 +24,7 @@ from typing import Any, TextIO
 import typer
 
 from keras_ref.errors import BadInput, CouldNotRun, NobodyReads, shorten_error
-from keras_ref.frontends.endings.interruption import INTERRUPTED, SENTENCE
+from keras_ref.frontends.endings.interruption import INTERRUPTED, SENTENCE, Said, saying
 from keras_ref.reports import github
 from keras_ref.reports.escaping import make_printable
 
@@ -44,13 +44,14 @@ def run_application(command: Callable[..., Any]) -> int:
 
     An error that a user can mend is one line on stderr.
     """
+    Said.sentence = False
     try:
         _open_closed_streams()
         if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal's encoding lacks is shown as an escape
             sys.stdout.reconfigure(errors="backslashreplace")
         return _flush_all(_run(command))
     except KeyboardInterrupt:  # while it said how it ended
-        return _flush_all(_report_failure(INTERRUPTED, SENTENCE))
+        return _flush_all(_report_interruption())
     except Exception as error:  # noqa: BLE001 (of gradtwin's own, for the same reason)
         return _flush_all(complain_of_own(error))
 
@@ -82,7 +83,7 @@ def _run(command: Callable[..., Any]) -> int:
     except (CouldNotRun, BadInput) as error:
         return _report_failure(COULD_NOT, error)
     except (KeyboardInterrupt, typer.Abort):
-        return _report_failure(INTERRUPTED, SENTENCE)
+        return _report_interruption()
     except (BrokenPipeError, NobodyReads):
         return BROKEN_PIPE
     except Exception as error:  # noqa: BLE001 (each has its own exit status)
@@ -222,3 +223,9 @@ def _report_failure(status: int, sentence: Exception | str) -> int:
     with suppress(OSError):
         complain(sentence)
     return status
+
+
+def _report_interruption() -> int:
+    """The exit status of Ctrl-C, whose sentence is said once."""
+    with saying() as is_new:
+        return _report_failure(INTERRUPTED, SENTENCE) if is_new else INTERRUPTED

@@ -24,6 +24,7 @@ from typing import Any
 import keras_ref.own_modules  # noqa: F401 (before anything imports from scratch)
 from keras_ref.errors import CouldNotRun, shorten_error
 from keras_ref.inputs.targets import import_quietly, quiet_tensorflow
+from keras_ref.undoing import let_packages_warn
 from scratch.nudging.answers import OtherSoftware, list_software, require_same_software
 
 #: seconds in which a scheduler has to answer, and its workers after that
@@ -121,6 +122,7 @@ def _begin_worker() -> None:
     """Prepare a process of a WorkerPool: Ctrl-C is the parent's matter, and the process ends when the parent does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    let_packages_warn()
     quiet_tensorflow()
     import_quietly()
 

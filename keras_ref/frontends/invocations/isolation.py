@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from keras_ref.frontends.invocations.recorded import read_report
 from keras_ref.options import parse_memory_limit, parse_time_limit
 from keras_ref.own_modules import own_command
 from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
-from keras_ref.supervision.processes import OUTPUT, default_memory, run_limited
+from keras_ref.supervision.processes import OUTPUT, default_memory, read_document, run_limited
 from keras_ref.supervision.supervise import End, Limits, describe_end
 
 #: what the command's own sentences begin with
@@ -32,8 +31,9 @@ def run_isolated(invocation: Invocation, target: str) -> Report:
         path = Path(folder) / "report.json"
         argv = [*alone.without_isolation().argv(), "--json", str(path)]
         end = run_limited(own_command("keras_ref", *argv), choose_limits(alone))
-        if not end.limit and end.status in (0, 1) and path.exists():
-            return replace(read_report(json.loads(path.read_text(encoding="utf-8"))), replay=alone.replay())
+        written = read_document(path) if not end.limit and end.status in (0, 1) else None
+    if written is not None:
+        return replace(read_report(written), replay=alone.replay())
     raise_refusal(end)
     return report_crash(target, end, alone.replay())
 
@@ -48,9 +48,9 @@ def read_isolated_names(invocation: Invocation, target: str) -> list[str] | Repo
         path = Path(folder) / "names.json"
         command = own_command(variable_names.__name__, target, str(alone.value("seed")), str(path))
         end = run_limited(command, choose_limits(alone))
-        if not end.limit and end.status == 0 and path.exists():
-            names: list[str] = json.loads(path.read_text(encoding="utf-8"))
-            return names
+        names: list[str] | None = read_document(path) if not end.limit and end.status == 0 else None
+    if names is not None:
+        return names
     raise_refusal(end)
     return report_crash(target, end, alone.replay())
 

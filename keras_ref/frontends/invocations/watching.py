@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from keras_ref.errors import CouldNotRun
+from keras_ref.frontends.endings.interruption import INTERRUPTED
 from keras_ref.supervision.supervise import WATCHED, describe_end
 
 #: prctl(2): the signal that this process gets when its parent ends
@@ -101,6 +102,8 @@ def watch(journal: Journal) -> int | None:
         status, sent = _wait(child)
         target = journal.begun
         if target is None or -status in sent:  # it ended by itself, or was meant to end
+            if status == INTERRUPTED:  # the child has said so; Ctrl-C that has come here as well says it no more
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             return _translate_status(status)
         from keras_ref.frontends.endings.exit_status import (  # which loads what the pytest plugin has not

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable
@@ -14,8 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_ref.own_modules import own_command
+from keras_ref.supervision.processes import OUTPUT, default_memory, run_limited
+from keras_ref.supervision.supervise import Limits
 from keras_ref.translation.departures.entries import FAMILIES, Departure
 
+#: seconds that an example in a process of its own may take
+TIME_LIMIT = 600.0
 #: a difference counts from this many units in the last place of the largest number on
 UNITS = 64
 
@@ -86,15 +89,16 @@ def run_in_own_process(function: Callable[[], Any]) -> Answers:
     The answers are "ends its process" or "goes on". Raises: RuntimeError where the function raises.
     """
     # with the kernels that TensorFlow takes by itself: gradtwin asks for others (see quiet_tensorflow)
-    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = own_command(__package__, function.__module__, function.__name__)
-    ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)  # noqa: S603 (our own)
-    if ended.returncode > 0:
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1"}
+    command = own_command(__package__, function.__module__, function.__name__, path=sys.path)
+    limits = Limits(seconds=TIME_LIMIT, bytes=default_memory(), output=OUTPUT)
+    ended = run_limited(command, limits, environment)
+    if ended.limit or ended.status > 0:
         raise RuntimeError(
-            f"An example must run to its end or end the process. Received: {ended.stderr[-2000:]} Correct "
-            f"{function.__name__!r}."
+            f"An example must run to its end or end the process. Received: {ended.limit or ended.stderr[-2000:]} "
+            f"Correct {function.__name__!r}."
         )
-    return Answers("ends its process" if ended.returncode else "goes on", "goes on")
+    return Answers("ends its process" if ended.status else "goes on", "goes on")
 
 
 def _plain(value: Any) -> Any:
