@@ -32,6 +32,7 @@ from keras_ref.evaluation.keras_objects.keras_parts import (
     list_states,
     list_tensorflow_variables,
     losses_of,
+    metrics_of,
     unwrap_variable,
 )
 from keras_ref.evaluation.keras_objects.real_parts import dtype_in, is_real_or_complex
@@ -265,7 +266,10 @@ def _retype(moved: _Moved, keras_object: Any) -> None:
     for layer in list_layers(keras_object):
         _retype_layer(moved, layer)
     _keep_compiled(restoration, keras_object)
+    for metric in metrics_of(keras_object):
+        restoration.keep_attributes(metric)
     for loss in losses_of(keras_object):
+        restoration.keep_attributes(loss)
         _retype_attributes(moved, loss)
         if dtype is not None:
             restoration.set_attribute(loss, "_dtype", dtype)
