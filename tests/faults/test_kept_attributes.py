@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_ref import check_function, check_gradients, check_layer, check_updates, compare
 from keras_ref.errors import BadInput, CouldNotRun, shorten_error
 from keras_ref.evaluation.changed_state.kept_contents import steps_to_undo
+from keras_ref.evaluation.changed_state.restoration import Restoration
 
 ONE = np.ones((1, 1))
 
@@ -88,6 +89,90 @@ def test_what_attributes_hold_is_what_it_was(verb):
     VERBS[verb](layer, model)
     assert layer.state() == before
     assert {name: id(value) for name, value in vars(layer).items()} == identities
+
+
+class SlottedLayer(keras.layers.Layer):
+    """Counts in attributes that vars() does not have."""
+
+    __slots__ = ("__hidden", "count", "items", "later")
+
+    def __init__(self):
+        super().__init__()
+        self.count, self.items, self.__hidden = 0, [], 0
+        self.trainable_scale = self.add_weight(shape=(), initializer="ones")
+
+    def call(self, x):
+        object.__setattr__(self, "count", self.count + 1)
+        self.items.append(1)
+        self.later = self.count
+        self.__hidden += 1
+        return x * self.trainable_scale
+
+    def state(self):
+        return self.count, len(self.items), getattr(self, "later", None), self.__hidden
+
+
+class CountingLoss(keras.losses.Loss):
+    calls, seen = 0, ()
+
+    def call(self, y_true, y_pred):
+        self.calls += 1
+        self.seen = (*self.seen, 1)
+        return keras.ops.mean((y_true - y_pred) ** 2, axis=-1)
+
+    def state(self):
+        return self.calls, self.seen
+
+
+class CountingMetric(keras.metrics.Metric):
+    def __init__(self):
+        super().__init__(name="counting")
+        self.updates, self.total = 0, self.add_weight(shape=(), initializer="zeros", name="total")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.updates += 1
+        self.total.assign(self.total + 1.0)
+
+    def result(self):
+        return self.total + 0.0
+
+    def state(self):
+        return self.updates, float(self.total.numpy())
+
+
+class CountingOptimizer(keras.optimizers.SGD):
+    steps = 0
+
+    def update_step(self, *arguments):
+        self.steps += 1
+        return super().update_step(*arguments)
+
+    def state(self):
+        return self.steps
+
+
+@pytest.mark.parametrize("verb", ["gradients", "updates", "comparison"])
+def test_attributes_of_whatever_a_model_consists_of(verb):
+    """Those in slots, those of its loss, of its metrics and of its optimizer."""
+    parts = layer, loss, metric, optimizer = SlottedLayer(), CountingLoss(), CountingMetric(), CountingOptimizer()
+    model = keras.Sequential([keras.Input((1,)), layer])
+    model.compile(optimizer=optimizer, loss=loss, metrics=[metric], run_eagerly=True)
+    empty = [part.state() for part in parts]
+    model.train_on_batch(ONE, ONE)
+    before = [part.state() for part in parts]
+    assert all(now != then for now, then in zip(before, empty, strict=True))
+    VERBS[verb](layer, model)
+    assert [part.state() for part in parts] == before
+
+
+def test_a_slot_that_was_empty_is_empty_again():
+    layer = SlottedLayer()
+    with Restoration() as restoration:
+        restoration.keep_attributes(layer)
+        layer.later = 3
+        del layer.items
+    assert not hasattr(layer, "later")
+    assert layer.items == []
 
 
 def test_a_container_that_holds_itself():

@@ -27,6 +27,7 @@ from keras_ref.evaluation.changed_state.traced_functions import trace_anew
 from keras_ref.evaluation.keras_objects.keras_classes import KerasVariable
 from keras_ref.evaluation.keras_objects.keras_parts import (
     list_layers,
+    list_metrics,
     list_optimizers,
     list_states,
     list_tensorflow_variables,
@@ -257,6 +258,7 @@ def _retype(moved: _Moved, keras_object: Any) -> None:
         _retype_layer(moved, layer)
     _keep_compiled(restoration, keras_object)
     for loss in losses_of(keras_object):
+        restoration.keep_attributes(loss)
         _retype_attributes(moved, loss)
         if dtype is not None:
             restoration.set_attribute(loss, "_dtype", dtype)
@@ -265,8 +267,9 @@ def _retype(moved: _Moved, keras_object: Any) -> None:
 
 def _keep_compiled(restoration: Restoration, model: Any) -> None:
     """Remember the loss and metrics that a model was compiled with: a first call builds them, for its targets."""
-    for name in ("_compile_loss", "_compile_metrics"):
-        if (part := getattr(model, name, None)) is not None:
+    compiled = [getattr(model, name, None) for name in ("_compile_loss", "_compile_metrics")]
+    for part in (*compiled, *list_metrics(model)):
+        if part is not None:
             restoration.keep_attributes(part)
 
 

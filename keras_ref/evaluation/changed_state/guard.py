@@ -11,17 +11,16 @@ A check lets a model, Keras and TensorFlow be something else for a while. Theref
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
 from functools import partial, wraps
-from types import FrameType
 from typing import ParamSpec, TypeVar, cast
 
 import numpy as np
 import tensorflow as tf
 from keras.src.backend.common import global_state
 from keras.src.backend.common.stateless_scope import in_stateless_scope
+from tensorflow.python import pywrap_tfe
 from tensorflow.python.autograph.core import ag_ctx
 from tensorflow.python.autograph.impl.api import autograph_artifact
 from tensorflow.python.eager import context
@@ -30,10 +29,11 @@ from tensorflow.python.ops.script_ops import FuncRegistry
 
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.changed_state.held_signals import HeldSignals, is_in_handler
+from keras_ref.evaluation.changed_state.reached_variables import find_outermost_frame, keep_reached_variables
 from keras_ref.evaluation.changed_state.restoration import Restoration, keep_warnings
 from keras_ref.undoing import let_packages_warn
 from scratch.nudging.blocks import count_blas_contexts, end_blas_contexts
-from scratch.progress import Progress, ticking
+from scratch.progress import Progress, is_repeating, ticking
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -58,12 +58,17 @@ class Guard:
     def begin(self) -> None:
         """Hold signals and the lock, and remember what belongs to this thread.
 
-        Raises: BadInput in a graph, and in the handler of a signal that came during a check.
+        Raises: BadInput in a graph, and where another check waits: in the handler of a signal, or a callback repeated.
         """
         if is_in_handler():
             raise BadInput(
                 "A check must not run in the middle of another one. Received: a call in the handler of a signal that "
                 "came during a check. Let the handler note that the signal came, and check later."
+            )
+        if is_repeating():  # the other thread, which has the lock, waits for this one to report
+            raise BadInput(
+                "A check must not run in the middle of another one. Received: a call in the progress callback of a "
+                "check, which a thread repeats meanwhile. Let the callback note what it is told, and check later."
             )
         self._signals.install()
         _LOCK.acquire()
@@ -72,6 +77,7 @@ class Guard:
         keep_thread(self._restoration)
         keep_warnings(self._restoration)
         let_packages_warn()
+        keep_reached_variables(self._restoration)
 
     def end(self) -> None:
         """Undo everything, and let go. A second call does what an interrupted first one has left."""
@@ -110,11 +116,12 @@ def leaves_no_trace(verb: Callable[Parameters, Result]) -> Callable[Parameters, 
 
 def require_eager() -> None:
     """Raises: BadInput inside a tf.function or a scope in which variables are something else."""
-    if not tf.executing_eagerly():
+    switches = context.context().context_switches.stack
+    if not tf.executing_eagerly() or any(one.is_building_function for one in switches):  # lifted out by tf.init_scope
         raise BadInput(
             "A check must run eagerly. Received: a call inside a tf.function or a graph. Call it outside of that."
         )
-    if _find_outermost_frame().f_code is FuncRegistry.__call__.__code__:
+    if find_outermost_frame().f_code is FuncRegistry.__call__.__code__:
         raise BadInput(
             "A check must not run in a thread that TensorFlow needs to run it. Received: a call inside a "
             "tf.py_function or tf.numpy_function of a tf.function or data set. Call it outside of that."
@@ -133,14 +140,6 @@ def require_eager() -> None:
         )
 
 
-def _find_outermost_frame() -> FrameType:
-    """The frame that this thread began with. A thread of TensorFlow's begins with what it calls."""
-    frame = sys._getframe()
-    while frame.f_back is not None:
-        frame = frame.f_back
-    return frame
-
-
 def keep_thread(restoration: Restoration) -> None:
     """Remember what this thread has that a block which is cut off may leave changed."""
     restoration.undo_by(np.seterrcall, np.geterrcall())
@@ -155,5 +154,15 @@ def keep_thread(restoration: Restoration) -> None:
     for name in EAGER:
         restoration.undo_by(setattr, local, name, getattr(local, name))
     local.scope_name = ""  # a copy of a variable has its name, whatever scope of names the check is called in
+    restoration.undo_by(_let_tapes_record, not pywrap_tfe.TFE_Py_TapeSetIsStopped())
+    pywrap_tfe.TFE_Py_TapeSetRestartOnThread()  # also in a tf.init_scope, in which no tape sees anything
     eagerly = tf.config.functions_run_eagerly()
     restoration.undo_by(tf.config.run_functions_eagerly, eagerly)
+
+
+def _let_tapes_record(is_on: bool) -> None:  # noqa: FBT001 (an undo step has no keywords)
+    """Let the tapes of this thread record what is computed, or not."""
+    if is_on:
+        pywrap_tfe.TFE_Py_TapeSetRestartOnThread()
+    else:
+        pywrap_tfe.TFE_Py_TapeSetStopOnThread()

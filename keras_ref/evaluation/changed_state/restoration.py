@@ -8,6 +8,7 @@ and in the end by keras_ref/evaluation/changed_state/guard.py, which holds signa
 from __future__ import annotations
 
 import threading
+import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -108,9 +109,12 @@ class Restoration:
     def keep_attributes(self, owner: Any, *, without: Sequence[str] = ()) -> None:
         """Remember all attributes of the owner and what changes in place in them: whatever changes later is undone."""
         table = {name: value for name, value in vars(owner).items() if name not in without}
-        for step in steps_to_undo(*table.values()):
+        slots = read_slots(owner)
+        for step in steps_to_undo(*table.values(), *slots.values()):
             self.undo_by(step)
         self.undo_by(_restore_table, vars(owner), table, frozenset(without))
+        if slots:
+            self.undo_by(_restore_slots, owner, slots)
 
     def keep_list(self, items: list[Any]) -> None:
         """Remember what a list holds."""
@@ -144,6 +148,32 @@ def _restore_table(table: dict[str, Any], items: dict[str, Any], without: frozen
     for name in table.keys() - without:  # those in `without` are never taken out: an interruption would lose them
         table.pop(name, None)
     table.update(items)
+
+
+#: in the place of the value of a slot that has none
+_EMPTY = object()
+
+
+def read_slots(owner: Any) -> dict[types.MemberDescriptorType, Any]:
+    """The values of the attributes that the classes of an object name in `__slots__`: vars() has none of these."""
+    slotted = [vars(cls).values() for cls in type(owner).__mro__ if "__slots__" in vars(cls)]
+    slots = [one for values in slotted for one in values if isinstance(one, types.MemberDescriptorType)]
+    return {slot: _read_slot(slot, owner) for slot in slots}
+
+
+def _read_slot(slot: types.MemberDescriptorType, owner: Any) -> Any:
+    try:
+        return slot.__get__(owner)
+    except AttributeError:
+        return _EMPTY
+
+
+def _restore_slots(owner: Any, slots: dict[types.MemberDescriptorType, Any]) -> None:
+    for slot, value in slots.items():
+        if value is not _EMPTY:
+            slot.__set__(owner, value)
+        elif _read_slot(slot, owner) is not _EMPTY:
+            slot.__delete__(owner)
 
 
 def _restore_value(variable: tf.Variable, value: Any) -> None:

@@ -9,6 +9,7 @@ where those were replaced, so that the check goes on in the precision that they 
 from __future__ import annotations
 
 import logging
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from tensorflow.python.eager.polymorphic_function.polymorphic_function import Fu
 from tensorflow.python.saved_model.function_deserialization import RestoredFunction
 
 from keras_ref.errors import UserCodeFailed
+from keras_ref.evaluation.changed_state.reached_variables import is_computing_for
 from keras_ref.evaluation.changed_state.restoration import Restoration
 from scratch.arrays import Array
 
@@ -76,14 +78,17 @@ def trace_anew(restoration: Restoration, replaced: Mapping[int, str], dtype: str
     _BLOCKS.append(block)
     call, concrete, flat = Function.__call__, Function.get_concrete_function, ConcreteFunction._call_flat
 
+    thread = threading.get_ident()
+
     def called(function: Any, *arguments: Any, **keywords: Any) -> Any:
-        return call(block.make_clone(function), *arguments, **keywords)
+        return call(block.make_clone(function) if is_computing_for(thread) else function, *arguments, **keywords)
 
     def made_concrete(function: Any, *arguments: Any, **keywords: Any) -> Any:
-        return concrete(block.make_clone(function), *arguments, **keywords)
+        return concrete(block.make_clone(function) if is_computing_for(thread) else function, *arguments, **keywords)
 
     def called_flat(function: Any, tensor_inputs: Any, captured_inputs: Any) -> Any:
-        block.meet(function, captured_inputs)
+        if is_computing_for(thread):
+            block.meet(function, captured_inputs)
         return flat(function, tensor_inputs, captured_inputs)
 
     _patch(restoration, Function, "__call__", called)

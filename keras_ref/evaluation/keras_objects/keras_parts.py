@@ -57,6 +57,15 @@ def losses_of(keras_object: Any) -> list[Any]:
     return [compiled, *flat]
 
 
+def list_metrics(keras_object: Any) -> list[Any]:
+    """The metrics that a model was compiled with, whether they have been built yet or not."""
+    compiled = getattr(keras_object, "_compile_metrics", None)
+    if compiled is None:
+        return []
+    given = [getattr(compiled, name, None) for name in ("_user_metrics", "_user_weighted_metrics", "_flat_metrics")]
+    return [one for one in tf.nest.flatten(given) if isinstance(one, keras.metrics.Metric)]
+
+
 def list_optimizers(keras_object: Any) -> list[Any]:
     """A model's optimizer, or an optimizer given itself, and those that it wraps."""
     is_optimizer = isinstance(keras_object, keras.optimizers.Optimizer)
