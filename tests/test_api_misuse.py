@@ -1,6 +1,7 @@
 """What is no argument of a public function is refused in one sentence that names it, never by an error from inside."""
 
 import inspect
+from dataclasses import fields
 
 import gradtwin
 import keras
@@ -10,6 +11,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keras_ref.comparison.sources.settings import Settings
 from keras_ref.errors import BadInput, CouldNotRun
 
 
@@ -186,3 +188,17 @@ def test_every_public_function_is_misused():
     """What is not a record of results, or an error, is in the table above."""
     records = {"Comparison", "GradientMismatch", "GradientWarning", "Minimised", "ProgramsDiffer", "Report", "Verdict"}
     assert {*CALLS} == {*gradtwin.__all__} - records
+
+
+@pytest.mark.parametrize("name", ["check_gradients", "check_layer", "check_function"])
+def test_the_options_that_verbs_share_are_those_of_settings(name):
+    """They stand in three signatures, for whoever reads these, and are the same there: names, defaults, annotations."""
+    own = {"check_function": {"variables"}, "check_layer": set(), "check_gradients": set()}[
+        name
+    ]  # another meaning there
+    parameters = inspect.signature(getattr(gradtwin, name)).parameters
+    shared = [one for one in fields(Settings) if one.name in parameters and one.name not in own]
+    assert len(shared) >= 12
+    for one in shared:
+        assert repr(parameters[one.name].default) == repr(one.default), one.name
+        assert parameters[one.name].annotation == one.type, one.name

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from reference_network import Network
 
 from scratch import recipe
 
@@ -88,10 +89,10 @@ def test_keras_beside_it():
     from keras_ref.lesson.recipe_table import RECIPES, compare_recipe
 
     for weights, _ in RECIPES.values():
+        network = Network.of(recipe.INPUTS, recipe.OUTPUTS, weights, recipe.LEARNING_RATE)
+        rounding = network.rate * network.noise()
         for row in compare_recipe(weights):
-            assert abs(row.difference - row.explained) <= 1e-9 * max(abs(row.explained), 1e-3), (
-                row
-            )  # noise/h · rate: 1e-15/1e-4/1e-2
+            assert abs(row.difference - row.explained) <= rounding, row
 
 
 def test_the_nudge_is_h_times_mean_of_x_squared():

@@ -232,6 +232,7 @@ def explain_difference(
     """Why the slope by a forward difference is not the derivative, in one or two sentences."""
     if slope == 0.0 and autodiff == 0.0:
         return phrase("why_flat")
+    # chooses words: a bend of a thousandth of what rounding may do is none that could be seen
     if abs(explained) <= allowed * 1e-3 and abs(slope - autodiff) <= allowed:
         return phrase("why_straight")
     closed = _find_closed_form(lesson_model, name, step)

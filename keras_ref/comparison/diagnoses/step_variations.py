@@ -92,6 +92,7 @@ def _vary_moving_averages(found: StepOf, step: int) -> Iterator[tuple[str, Array
         with np.errstate(all="ignore"):
             share = np.median((found.b[step] - own * old) / (1 - own) / batch)
         n = share / (share - 1) if share > 1 else 0.0
+        # is the share that of a whole number? What is said then has to fit to rounding (explain_step)
         if n > 1 and abs(n - round(n)) < 1e-6 * n and round(n) % found.samples == 0:
             words = f"{b} takes the unbiased variance, × {round(n)}/{round(n) - 1}, {a} the biased one"
             yield words, own * old + (1 - own) * batch * (round(n) / (round(n) - 1))
