@@ -25,7 +25,9 @@ from pathlib import Path
 #: seconds after which a copy is killed
 PATIENCE = 20.0
 #: the call from which on something happens: before it, main() calls what handles signals, and what catches errors
-FIRST = {"error": 6, "SIGINT": 3, "SIGTERM": 3, "SIGHUP": 3}
+FIRST = {"SIGINT": 3, "SIGTERM": 3, "SIGHUP": 3}
+#: the first function that is called where every error has its status
+ANSWERED = "_open_closed_streams"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,17 +111,18 @@ def redirect(number, kind, file):
 def after_calls(part, act, counted):
     """Count calls of gradtwin's functions, in all processes of a command; act after a part of `counted`."""
     folder = str(Path(sys.modules["keras_ref"].__file__).parent)
-    main, calls, acted = os.getpid(), 0, False
+    main, calls, acted, begun = os.getpid(), 0, False, act != "error"
     # the last call is main()'s, when there is nothing left that could be lost
-    when = None if counted is None else min(counted - 1, max(FIRST[act], round(part * counted)))
+    when = None if counted is None else min(counted - 1, max(FIRST.get(act, 0), round(part * counted)))
 
     def count(frame, event, _):
-        nonlocal calls, acted
+        nonlocal calls, acted, begun
         if event != "call" or not frame.f_code.co_filename.startswith(folder):
             return
         calls += 1
+        begun = begun or frame.f_code.co_name == ANSWERED
         # Python swallows what is raised in a generator that it finalizes, which is a call, too
-        if acted or when is None or calls < when or frame.f_code.co_flags & inspect.CO_GENERATOR:
+        if acted or not begun or when is None or calls < when or frame.f_code.co_flags & inspect.CO_GENERATOR:
             return
         acted = True
         sys.setprofile(None)

@@ -32,6 +32,7 @@ OTHERWISE = {
     ("frontends/invocations/shared_check.py", "check_once"): "a folder of its own, which is deleted",
     ("frontends/invocations/variable_names.py", "main"): "a file that the parent made for the answer",
     ("inputs/targets.py", "import_quietly"): "the error stream of the process",
+    ("minimisation/running.py", "running"): "the null device",
     ("minimisation/running.py", "_file"): "a folder of its own, which is deleted",
     ("programs/worker.py", "main"): "the pipe to the parent",
     ("programs/wire.py", "encode"): "a buffer",
@@ -40,6 +41,7 @@ OTHERWISE = {
     ("reports/files.py", "write_unused"): "the one way",
     ("reports/files.py", "_replace"): "the one way",
     ("supervision/processes.py", "__init__"): "the pipe to the command",
+    ("undoing.py", "_open_again"): "a standard stream that a target closed",
 }
 
 

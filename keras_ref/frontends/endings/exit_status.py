@@ -16,6 +16,7 @@ import os
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ from keras_ref.errors import BadInput, CouldNotRun, NobodyReads, find_place, sho
 from keras_ref.frontends.endings.interruption import INTERRUPTED, SENTENCE, Said, saying
 from keras_ref.reports import github
 from keras_ref.reports.escaping import make_printable
+from keras_ref.undoing import let_packages_warn
 
 FINDING, COULD_NOT, INTERNAL, BROKEN_PIPE = 1, 2, 3, 141
 
@@ -49,7 +51,9 @@ def run_application(command: Callable[..., Any]) -> int:
         _open_closed_streams()
         if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal's encoding lacks is shown as an escape
             sys.stdout.reconfigure(errors="backslashreplace")
-        return _flush_all(_run(command))
+        with warnings.catch_warnings():
+            let_packages_warn()
+            return _flush_all(_run(command))
     except KeyboardInterrupt:  # while it said how it ended
         return _flush_all(_report_interruption())
     except Exception as error:  # noqa: BLE001 (of gradtwin's own, for the same reason)
