@@ -142,7 +142,8 @@ def test_workers_change_no_bit(target, way, pool, alone, monkeypatch, caplog):
     assert caplog.text == ""
 
 
-@pytest.mark.parametrize("target", [RIGHT, pytest.param(WRONG, marks=pytest.mark.sampled)])
+@pytest.mark.sampled
+@pytest.mark.parametrize("target", [RIGHT, WRONG])
 def test_processes_of_a_test_run_change_no_bit(target, pool, alone, tmp_path, monkeypatch, caplog):
     """What pytest-xdist's processes do that have tests of the same target."""
     with Helpers(tmp_path / "helpers") as executor:

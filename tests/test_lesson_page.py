@@ -97,6 +97,7 @@ def test_one_epoch(shown, driver):
         _agrees(*cells[3], back)
 
 
+@pytest.mark.sampled
 def test_the_reason_stands_beside_the_difference(pages):
     text = pages("recipe1").path.read_text(encoding="utf-8")
     assert (
