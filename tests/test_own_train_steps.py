@@ -285,7 +285,8 @@ def test_a_planted_step_is_not_blamed_on_the_optimizer():
         "the loss that it returns"
     )
     assert report.oracles == (
-        "the optimizer applies the gradients that it is handed: look at what the train step makes of the gradient"
+        "the optimizer applies the gradients that it is handed: look at what the train step makes of the gradient; it "
+        "looks like this: it is the right gradient × 1.0001"
     )
 
 

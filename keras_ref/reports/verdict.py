@@ -274,10 +274,13 @@ class Report:
             )
         worst = find_worst(v.verdict for v in self.failures)
         known = next((v for v in self.failures if v.verdict is worst and v.looks_like), None)
-        if known is not None:
-            what = "the step" if known.oracle == "update" else "autodiff"
-            return f"{what} is wrong, and it looks like this: {known.looks_like}"
-        return advise(Failure(v.verdict, v.oracle, v.reason_code) for v in self.failures)
+        advice = advise(Failure(v.verdict, v.oracle, v.reason_code) for v in self.failures)
+        if known is None:
+            return advice
+        if known.reason_code is Reason.OWN_STEP_GRADIENT:  # which says where: the optimizer does what it is told
+            return f"{advice}; it looks like this: {known.looks_like}"
+        what = "the step" if known.oracle == "update" else "autodiff"
+        return f"{what} is wrong, and it looks like this: {known.looks_like}"
 
     def summary(self) -> str:
         """One line: variables, verdicts, entries, the smallest error that would have been seen."""
