@@ -25,7 +25,7 @@ from pathlib import Path
 #: seconds after which a copy is killed
 PATIENCE = 20.0
 #: the call from which on something happens: before it, main() calls what handles signals, and what catches errors
-FIRST = {"error": 6, "SIGINT": 3, "SIGTERM": 3, "SIGHUP": 3}
+FIRST = {"error": 8, "SIGINT": 3, "SIGTERM": 3, "SIGHUP": 3}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,6 @@ from keras_ref.lesson.cli import lesson, recipe
 from keras_ref.options import FILE, OPTIONS, read_settings
 from keras_ref.reports.terminal import make_console
 from keras_ref.supervision.supervise import WATCHED
-from keras_ref.undoing import let_packages_warn
 
 app = typer.Typer(
     add_completion=True,
@@ -331,7 +330,6 @@ def _make_invocation(command: str, **given: Any) -> Invocation:
 def main() -> None:
     """Run the command, and exit with its status."""
     with warnings.catch_warnings():
-        let_packages_warn()
         status = exit_status.run_application(app)
     gc.freeze()  # or Python looks through all that TensorFlow has made once more, which takes a second
     sys.exit(status)

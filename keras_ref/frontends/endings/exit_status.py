@@ -27,6 +27,7 @@ from keras_ref.errors import BadInput, CouldNotRun, NobodyReads, shorten_error
 from keras_ref.frontends.endings.interruption import INTERRUPTED, SENTENCE, Said, saying
 from keras_ref.reports import github
 from keras_ref.reports.escaping import make_printable
+from keras_ref.undoing import let_packages_warn
 
 FINDING, COULD_NOT, INTERNAL, BROKEN_PIPE = 1, 2, 3, 141
 
@@ -76,6 +77,7 @@ def _run(command: Callable[..., Any]) -> int:
     try:
         _require_stdout()
         quiet_tensorflow()
+        let_packages_warn()
         status = _call_application(command)
         sys.stdout.flush()
     except (typer.Exit, WatchedEnded) as ended:
