@@ -71,7 +71,7 @@ def test_slopes_at_other_weights():
         "own-step-moved",
         (
             f"step 1: {OWN}, and no gradient step of a loss: the gradients that it hands over are slopes at other "
-            "weights than those that are updated, to which it moves by itself"
+            "weights than those that are updated: it moves them in between"
         ),
     )
     assert report.oracles == MEANT

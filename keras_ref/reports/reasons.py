@@ -268,11 +268,11 @@ class Reason(StrEnum):
         "own-step-moved",
         (
             "the train step is the model's own, and no gradient step of a loss: the gradients that it hands over are "
-            "slopes at other weights than those that are updated, to which it moves by itself"
+            "slopes at other weights than those that are updated: it moves them in between"
         ),
         (
             "step {}: the train step is the model's own, and no gradient step of a loss: the gradients that it hands "
-            "over are slopes at other weights than those that are updated, to which it moves by itself"
+            "over are slopes at other weights than those that are updated: it moves them in between"
         ),
     )
     OWN_STEP_SUM = (

@@ -27,7 +27,7 @@ from keras_ref.comparison.steps.optimizer_step import (
 )
 from keras_ref.comparison.steps.own_moves import Beside, OwnMove, judge_moves
 from keras_ref.comparison.steps.step_gradients import Target, differs, find_foreign
-from keras_ref.comparison.steps.step_losses import LossSlopes, MakeLoss, StepLosses
+from keras_ref.comparison.steps.step_losses import FIRST, LossSlopes, MakeLoss, StepLosses
 from keras_ref.comparison.steps.step_verdicts import (
     as_dense,
     compute_visible,
@@ -100,7 +100,7 @@ def compare_own_steps(
             precision=precision,
         )
         if not known.why_not:
-            known = known.repeated(float(loss_in(recording.logs)), "returns")
+            known = known.repeated(float(loss_in(recording.logs)), "returns", FIRST)
         end = State.of([v for v, _ in start.values])
         for verdict in comparison.of_step(Step(step, recording, known=known, start=start, data=data, losses=losses)):
             found.setdefault(verdict.name, []).append(verdict)

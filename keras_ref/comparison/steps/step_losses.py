@@ -23,6 +23,11 @@ from keras_ref.evaluation.loss_function import Data, LossFunction
 #: makes the loss function of a loss of data, over the trained variables
 MakeLoss = Callable[[Callable[[Data], Any]], LossFunction]
 
+#: with which weights a loss was differenced that the step computed otherwise
+SAME = "with the same weights and data"
+PRESENT = "with the weights that it has when it takes the gradient"
+FIRST = "with the weights that it begins with, where no optimizer acts"
+
 
 @dataclass(frozen=True)
 class LossSlopes:
@@ -34,14 +39,15 @@ class LossSlopes:
     why_not: str = ""
     notes: tuple[str, ...] = ()
 
-    def repeated(self, value: float, what: str) -> LossSlopes:
-        """The slopes, if the step itself computed the loss that was differenced."""
+    def repeated(self, value: float, what: str, where: str) -> LossSlopes:
+        """The slopes, if the step itself computed the loss that was differenced.
+
+        where   with which weights and data, in words
+        """
         if self.why_not or abs(value - self.value) <= 2 * self.noise:
             return self
-        return LossSlopes(
-            why_not=f"the loss that it {what} is {value:.15g} and {self.value:.15g} with the same weights and data",
-            notes=self.notes,
-        )
+        why_not = f"the loss that it {what} is {value:.15g} and {self.value:.15g} {where}"
+        return LossSlopes(why_not=why_not, notes=self.notes)
 
 
 @dataclass
@@ -79,7 +85,8 @@ class StepLosses:
                 self.functions[taken.number] = self.make(loss)
             return self.functions[taken.number].refresh(data)
 
-        return self._measure_slopes(made, "differentiates", taken.sources).repeated(taken.value, "differentiates")
+        found = self._measure_slopes(made, "differentiates", taken.sources)
+        return found.repeated(taken.value, "differentiates", SAME if taken.is_there else PRESENT)
 
     def _measure_slopes(self, made: Callable[[], LossFunction], what: str, names: Sequence[str] = ()) -> LossSlopes:
         """The slopes by these names; by all that autodiff connects with the loss where none are given."""

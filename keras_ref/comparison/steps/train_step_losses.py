@@ -107,7 +107,7 @@ def differentiated_loss(
         with _without_optimizers(model, optimizers, trained, losses.append):
             model.train_step(pack_batch(data, dtype))
         if number >= len(losses):
-            raise NoStepLoss(f"it takes {len(losses)} gradients with the same weights and data, and took more")
+            raise NoStepLoss(f"it takes {len(losses)} gradients where no optimizer acts, and took more")
         return losses[number]
 
     return loss

@@ -47,7 +47,9 @@ class TakenGradient:
     site      the line of code that takes it
     value     the loss
     sources   the names of the variables
-    weights   the trained weights at which it was taken, by name
+    weights   the trained weights at which its loss was computed, by name
+    is_there  whether they are known to be: they stayed what they were while the tape recorded. Otherwise `weights` are
+              those at which the gradient was taken
     results   the tensors that the tape gave and the names of their variables
     """
 
@@ -56,6 +58,7 @@ class TakenGradient:
     value: float
     sources: tuple[str, ...]
     weights: Mapping[str, Array]
+    is_there: bool
     results: tuple[tuple[Any, str], ...]
 
 
@@ -129,6 +132,8 @@ class _Recorder:
     """Records a step: what stands in the place of a tape's, an optimizer's and a variable's methods meanwhile.
 
     acting   the optimizers that are at work, the innermost last
+    taped    by the identity of each tape that was opened: the tape, the trained weights then, and whether they were the
+             same when it last ended to record; None while it records
     """
 
     names: dict[int, str]
@@ -136,6 +141,7 @@ class _Recorder:
     started: AbstractSet[int]
     recording: Recording
     acting: list[Any] = field(default_factory=list)
+    taped: dict[int, tuple[Any, dict[str, Array], bool | None]] = field(default_factory=dict)
 
     def weights(self) -> dict[str, Array]:
         """The present trained weights."""
@@ -151,10 +157,32 @@ class _Recorder:
             held = unwrap_variable(variable)
             for method in WRITES:
                 restoration.set_attribute(held, method, partial(self._read_written, name, getattr(held, method)))
-        original = tf.GradientTape.gradient
-        restoration.undo_by(setattr, tf.GradientTape, "gradient", original)
-        # a function, not a partial: it has to become a method
-        tf.GradientTape.gradient = lambda *arguments, **options: self._take(original, *arguments, **options)
+        for name, stand_in in (("gradient", self._take), ("__enter__", self._open), ("__exit__", self._close)):
+            original = getattr(tf.GradientTape, name)
+            restoration.undo_by(setattr, tf.GradientTape, name, original)
+            setattr(tf.GradientTape, name, _make_method(stand_in, original))
+
+    def _open(self, original: Callable[..., Any], tape: Any) -> Any:
+        former = self.taped.get(id(tape))  # a tape may record once more, and then has the weights of both times
+        weights = self.weights()
+        if former is None or (former[2] and _is_same(former[1], weights)):
+            self.taped[id(tape)] = (tape, weights, None)
+        else:
+            self.taped[id(tape)] = (tape, weights, False)
+        return original(tape)
+
+    def _close(self, original: Callable[..., Any], tape: Any, *ended: Any) -> Any:
+        _, weights, stayed = self.taped.get(id(tape), (tape, {}, False))
+        self.taped[id(tape)] = (tape, weights, stayed is None and _is_same(weights, self.weights()))
+        return original(tape, *ended)
+
+    def _find_weights(self, tape: Any) -> tuple[dict[str, Array], bool]:
+        """(the weights at which what a tape has recorded was computed, whether they are known to be)."""
+        now = self.weights()
+        _, weights, stayed = self.taped.get(id(tape), (tape, {}, False))
+        if stayed is None:  # it still records
+            stayed = _is_same(weights, now)
+        return (weights, True) if stayed else (now, False)
 
     def _take(
         self, original: Callable[..., Any], tape: Any, target: Any, sources: Any, *arguments: Any, **options: Any
@@ -163,22 +191,25 @@ class _Recorder:
             found = original(tape, target, sources, *arguments, **options)
         flat = tf.nest.flatten(sources)
         if any(map(is_variable, flat)):
-            self._note(flat, tf.nest.flatten(found), float(sum_target(target, *arguments, **options)), sys._getframe(2))  # noqa: SLF001
+            value = float(sum_target(target, *arguments, **options))
+            self._note(tape, flat, tf.nest.flatten(found), value, sys._getframe(2))  # noqa: SLF001 (who takes it)
         return found
 
-    def _note(self, sources: Sequence[Any], found: Sequence[Any], value: float, caller: FrameType) -> None:
+    def _note(self, tape: Any, sources: Sequence[Any], found: Sequence[Any], value: float, caller: FrameType) -> None:
         known = [
             (g, self.names[id(s)])
             for s, g in zip(sources, found, strict=True)
             if is_variable(s) and id(s) in self.names
         ]
+        weights, is_there = self._find_weights(tape)
         self.recording.taken.append(
             TakenGradient(
                 number=len(self.recording.taken),
                 site=(caller.f_code.co_filename, caller.f_lineno),
                 value=value,
                 sources=tuple(name for _, name in known),
-                weights=self.weights(),
+                weights=weights,
+                is_there=is_there,
                 results=tuple(known),
             )
         )
@@ -247,6 +278,16 @@ class _Recorder:
         if not self.acting:
             self.recording.written.add(name)
         return original(*arguments, **options)
+
+
+def _make_method(stand_in: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
+    """A function, not a partial: it has to become a method."""
+    return lambda *arguments, **options: stand_in(original, *arguments, **options)
+
+
+def _is_same(one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:
+    """Whether weights are bit for bit the same, NaN included."""
+    return one.keys() == other.keys() and all(value.tobytes() == other[name].tobytes() for name, value in one.items())
 
 
 def _convert_to_array(gradient: Any, shape: tuple[int, ...]) -> Any:

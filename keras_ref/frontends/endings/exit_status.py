@@ -52,7 +52,6 @@ def run_application(command: Callable[..., Any]) -> int:
         if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal's encoding lacks is shown as an escape
             sys.stdout.reconfigure(errors="backslashreplace")
         with warnings.catch_warnings():
-            let_packages_warn()
             return _flush_all(_run(command))
     except KeyboardInterrupt:  # while it said how it ended
         return _flush_all(_report_interruption())
@@ -84,6 +83,7 @@ def _run(command: Callable[..., Any]) -> int:
     try:
         _require_stdout()
         quiet_tensorflow()
+        let_packages_warn()
         status = _call_application(command)
         sys.stdout.flush()
     except (typer.Exit, WatchedEnded) as ended:
