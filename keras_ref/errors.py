@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from keras_ref.undoing import undoing
+from keras_ref.undoing import keeping_streams, undoing
 
 #: how many names a sentence lists
 LISTED = 20
@@ -146,7 +146,7 @@ def target_stays(target: str) -> Iterator[None]:
             leave(status)
         raise SystemExit(status)
 
-    with undoing(setattr, os, "_exit", leave):
+    with keeping_streams(), undoing(setattr, os, "_exit", leave):
         os._exit = refuse  # type: ignore[assignment]
         try:
             yield

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TextIO
 
 
 @contextmanager
@@ -22,6 +23,27 @@ def undoing(undo: Callable[..., Any], *arguments: Any) -> Iterator[None]:
             undo(*arguments)
     finally:
         undo(*arguments)
+
+
+@contextmanager
+def keeping_streams() -> Iterator[None]:
+    """Around code of a user that may close or replace the standard streams: there are some afterwards."""
+    with undoing(_return_streams, sys.stdout, sys.stderr):
+        yield
+
+
+def _return_streams(out: TextIO | None, err: TextIO | None) -> None:
+    sys.stdout, sys.stderr = _open_again(out, 1), _open_again(err, 2)
+
+
+def _open_again(stream: TextIO | None, number: int) -> TextIO | None:
+    """A stream; another one for its file where it was closed, which leaves the file open."""
+    if stream is None or not stream.closed:
+        return stream
+    try:
+        return open(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+    except OSError:
+        return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123
 
 
 @contextmanager

@@ -96,12 +96,25 @@ class Scheme(Protocol):
         ...
 
 
+#: the exponent of the largest power of two that is a float
+LARGEST = 1023
+
+
 def scale_of(at: Array) -> Array:
     """The size that a step is measured in, a power of two: the weight's own, or its fellows' if it is smaller, or 1."""
     at = np.asarray(at, dtype=float)
-    typical = np.sqrt(np.add.reduce(np.square(at), axis=None) / at.size) if at.size else 0.0
-    size = np.maximum(np.abs(at), typical)
-    return np.exp2(np.round(np.log2(np.where(size > 0, size, 1.0))))
+    size = np.maximum(np.abs(at), _typical_size(at))
+    return np.exp2(np.minimum(np.round(np.log2(np.where(size > 0, size, 1.0))), LARGEST))
+
+
+def _typical_size(at: Array) -> float:
+    """The root of the mean of the squares, also where a square is beyond any float; 0 of no weights."""
+    if not at.size:
+        return 0.0
+    with np.errstate(over="ignore"):
+        mean = float(np.add.reduce(np.square(at), axis=None) / at.size)
+    largest = 1.0 if np.isfinite(mean) else float(np.max(np.abs(at)))
+    return float(np.sqrt(mean)) if largest == 1.0 else largest * _typical_size(at / largest)
 
 
 def measure_step(at: Array, offset: Array) -> Array:

@@ -11,6 +11,15 @@ from typing import TypeAlias
 #: progress(done, total, what): `done` of `total` parts are finished; `what` names the part
 Progress: TypeAlias = Callable[[int, int, str], None]
 
+#: says of a thread whether it repeats reports
+_THREAD = threading.local()
+
+
+def is_repeating() -> bool:
+    """Whether the present thread is one that repeats reports, while the thread whose reports they are goes on."""
+    return getattr(_THREAD, "repeats", False)
+
+
 #: seconds after which what was last reported is reported again
 SILENCE = 1.0
 
@@ -39,6 +48,7 @@ def ticking(progress: Progress | None, what: str) -> Iterator[Progress | None]:
 
     def repeat() -> None:
         nonlocal said
+        _THREAD.repeats = True
         while not ended.wait(max(0.0, said + SILENCE - time.monotonic())):
             with lock:
                 if ended.is_set():

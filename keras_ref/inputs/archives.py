@@ -13,6 +13,8 @@ from keras_ref.reports.files import is_plain_file
 
 #: bytes that any archive may unpack to
 SMALL = 2**28
+#: what stands behind the name of arrays that are numbered, as a pattern; Python reads no number of any length
+NUMBER = "[0-9]{0,9}"
 #: how the names of HDF5 files end
 HDF5 = (".h5", ".hdf5")
 #: times its own size that a larger one may unpack to: weights and measured data compress to half or a third
@@ -82,17 +84,29 @@ def _is_hdf5(path: str) -> bool:
 
 
 def _measure_arrays(content: IO[bytes]) -> int:
-    """Bytes of all arrays that an HDF5 file declares."""
+    """Bytes of all arrays that an HDF5 file declares. Raises: ValueError where it has parts in other files."""
     import h5py
 
-    sizes = []
+    sizes: list[int] = []
+    elsewhere: list[str] = []  # an error that is raised inside of a visit is lost in h5py
 
-    def add(_: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and item.size is not None:
+    def add(name: str, item: Any) -> None:
+        if not isinstance(item, h5py.Dataset):
+            return
+        if item.external or item.is_virtual:
+            elsewhere.append(name)
+        elif item.size is not None:
             sizes.append(int(item.size) * item.dtype.itemsize)
+
+    def add_link(name: str, link: Any) -> None:
+        if isinstance(link, h5py.ExternalLink):
+            elsewhere.append(name)
 
     with h5py.File(content, "r") as file:
         file.visititems(add)
+        file.visititems_links(add_link)
+    if elsewhere:
+        raise ValueError(f"its part {elsewhere[0]} lies in another file")
     return sum(sizes)
 
 

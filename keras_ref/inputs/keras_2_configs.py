@@ -14,6 +14,8 @@ from typing import Any
 
 #: classes that hold code
 CODE = ("Lambda", "__lambda__")
+#: settings of layers and columns that may name a file, which is read when they are made
+VOCABULARIES = ("vocabulary", "vocabulary_file")
 #: classes that are a function or class of TensorFlow's, and where they say which
 SYMBOLS = {"TFOpLambda": "function", "SlicingOpLambda": "function", "ClassMethod": "cls_symbol"}
 #: classes that are an attribute of a tensor, whose name they say
@@ -55,6 +57,8 @@ def require_no_code(config: str, *, registered: Any) -> None:
         return
     for part in _walk_dictionaries(parsed):
         name = part.get("class_name")
+        if any(isinstance(part.get(key), str) for key in VOCABULARIES):
+            raise ValueError("A vocabulary lies in a file of its own, which safe_mode=True does not read.")
         inside = part.get("config")
         if name in CODE:
             raise ValueError("A Lambda layer holds code, which safe_mode=True does not run.")

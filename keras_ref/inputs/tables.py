@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_ref.errors import BadInput, CouldNotRun, join_names, shorten_error
-from keras_ref.inputs.archives import require_declared
+from keras_ref.inputs.archives import NUMBER, require_declared
 from keras_ref.reports.files import is_plain_file
 from scratch.arrays import Array
 
@@ -122,7 +122,7 @@ def _take_target(left: dict[str, Array], outputs: list[str]) -> Any:
 
 def _list_columns(columns: Iterable[str], name: str) -> list[str]:
     """The columns of a name, alone or with numbers, in the order of the numbers."""
-    found = [column for column in columns if re.fullmatch(f"{re.escape(name)}[0-9]*", column)]
+    found = [column for column in columns if re.fullmatch(re.escape(name) + NUMBER, column)]
     return sorted(found, key=lambda column: int(column[len(name) :] or -1))
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from keras_ref.errors import CouldNotRun, find_place, join_names, shorten_error, target_stays
-from keras_ref.inputs.archives import require_declared_size
+from keras_ref.inputs.archives import NUMBER, require_declared_size
 from keras_ref.inputs.model_files import is_model_file, load_model_file
 from keras_ref.own_modules import refuse_namesakes
 from keras_ref.reports.files import is_plain_file
@@ -168,6 +169,7 @@ def load_data(path: str) -> tuple[Any, Any, Any]:
         raise CouldNotRun(f"--data must name an .npz file. Received: {path}, which is no file. Check the path.")
     try:
         with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            twice = [name for name, times in Counter(archive.files).items() if times > 1]
             arrays = dict(archive)
     except Exception as error:
         raise CouldNotRun(
@@ -175,6 +177,10 @@ def load_data(path: str) -> tuple[Any, Any, Any]:
             "Write it with numpy.savez(path, x=…, y=…)."
         ) from error
 
+    if twice:  # x and x.npy, or one member of the archive twice
+        raise CouldNotRun(
+            f"--data must hold one array of each name. Received: {join_names(twice)} twice in {path}. Write it again."
+        )
     x, y = _collect_arrays("x", arrays, path), _collect_arrays("y", arrays, path)
     if x is None:
         raise CouldNotRun(
@@ -189,7 +195,7 @@ def _collect_arrays(name: str, arrays: Mapping[str, Any], path: str) -> Any:
 
     Raises: CouldNotRun where the numbers leave open which array is which.
     """
-    found = {key: int(key[len(name) :] or -1) for key in arrays if re.fullmatch(f"{name}[0-9]*", key)}
+    found = {key: int(key[len(name) :] or -1) for key in arrays if re.fullmatch(name + NUMBER, key)}
     if found in ({}, {name: -1}):
         return arrays.get(name)
     if name in found or len({*found.values()}) < len(found):

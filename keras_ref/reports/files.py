@@ -59,6 +59,8 @@ READ = frozenset(
         "csv",
         "parquet",
         "tfrecord",
+        *("pt", "pth", "ckpt", "safetensors", "onnx", "tflite", "gguf", "pkl", "pickle", "joblib", "index"),
+        *("tsv", "mat", "arrow", "feather", "msgpack", "gz", "bz2", "xz", "zst", "zip", "tar", "db", "sqlite"),
     ]
 )
 #: seconds for which a pipe without a reader is waited for

@@ -163,3 +163,64 @@ def test_numbered_arrays_of_a_model_that_names_its_own():
         "Arrays that are numbered must be those of a model that numbers its own. Received: x0, x1 for xa, xb. "
         "Return (model, x, y) with dictionaries from a factory."
     )
+
+
+# Parts that lie elsewhere, and names ----------------------------------------------------------------------------------
+
+
+def external_link(file, name, folder):
+    file[name] = h5py.ExternalLink(str(folder / "other.h5"), "k")
+
+
+def external_storage(file, name, folder):
+    file.create_dataset(name, (2, 1), "f4", external=[(str(folder / "raw.bin"), 0, 8)])
+
+
+def virtual_dataset(file, name, folder):
+    layout = h5py.VirtualLayout((2, 1), "f4")
+    layout[...] = h5py.VirtualSource(str(folder / "other.h5"), "k", (2, 1))
+    file.create_virtual_dataset(name, layout)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning")
+@pytest.mark.parametrize("library", ["keras", "tf_keras"])
+@pytest.mark.parametrize("elsewhere", [external_link, external_storage, virtual_dataset])
+def test_weights_that_lie_in_another_file(tmp_path, library, elsewhere):
+    """Whichever Keras reads the file, and with permission, too: it would read what its user did not name."""
+    keras_of = pytest.importorskip(library)
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["k"] = np.full((2, 1), 42, "f4")
+    np.full((2, 1), 43, "f4").tofile(tmp_path / "raw.bin")
+    path, found = tmp_path / "model.h5", []
+    model = keras_of.Sequential([keras_of.Input((2,)), keras_of.layers.Dense(1)])
+    model.save(path)
+    load_target(str(path))
+    with h5py.File(path, "a") as file:
+        file.visititems(lambda name, item: found.append(name) if getattr(item, "shape", None) == (2, 1) else None)
+        del file[found[0]]
+        elsewhere(file, found[0], tmp_path)
+    for unsafe in (False, True):
+        with pytest.raises(CouldNotRun, match=r"^An archive must be whole\. Received: .*lies in another file"):
+            load_target(str(path), unsafe=unsafe)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+@pytest.mark.parametrize("names", [("x.npy", "x.npy"), ("x", "x.npy"), ("x0.npy", "x1.npy", "x1.npy")])
+def test_two_arrays_of_one_name(tmp_path, names):
+    path = str(tmp_path / "data.npz")
+    with zipfile.ZipFile(path, "w") as archive:
+        for i, name in enumerate(names):
+            content = io.BytesIO()
+            np.save(content, np.full((1, 1), i))
+            archive.writestr(name, content.getvalue())
+    with pytest.raises(CouldNotRun, match=r"^--data must hold one array of each name\. Received: x1? twice in "):
+        load_data(path)
+
+
+@pytest.mark.parametrize("digits", [10, 5000])
+def test_a_number_without_end(tmp_path, digits):
+    """Python reads no number of more than 4,300 digits."""
+    path = str(tmp_path / "data.npz")
+    np.savez(path, **{"x" + "1" * digits: np.ones((1, 1))})
+    with pytest.raises(CouldNotRun, match=r"^--data must hold an array x\. Received: x1"):
+        load_data(path)

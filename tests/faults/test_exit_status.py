@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -173,3 +174,98 @@ def test_no_color(monkeypatch):
     assert "\x1b[31m" in printed()
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b[31m" not in printed()
+
+
+class Ended(BaseException):
+    """What is no Exception."""
+
+
+#: what a target raises that Python makes a trace and the status 1 of
+ENDING = {
+    "a cancelled task": "import asyncio\nraise asyncio.CancelledError('mine')",
+    "a skipped test": "import pytest\npytest.skip('mine')",
+    "an end of a generator": "raise GeneratorExit('mine')",
+    "a group": "raise BaseExceptionGroup('mine', [KeyboardInterrupt()])",
+    "an error of their own": "raise type('Ended', (BaseException,), {})('mine')",
+}
+SHOP = """
+import keras
+
+class Ending(keras.layers.Layer):
+    def call(self, x):
+        if x.dtype == "float64":
+            end()
+        return x
+
+def end():
+    {}
+
+def build():
+    end()
+
+def layer():
+    model = keras.Sequential([keras.Input((1,)), Ending()])
+    model.compile("sgd", "mse")
+    return model
+
+def right():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+"""
+
+
+@pytest.mark.parametrize("name", ENDING)
+@pytest.mark.parametrize("factory", ["build", "layer"])
+def test_a_target_that_raises_what_is_no_exception(gradtwin, name, factory):
+    """It could not be run, and the other targets go on."""
+    gradtwin.write_module("ending_shop", SHOP.format(ENDING[name].replace("\n", "\n    ")))
+    status, out, err = gradtwin("check", f"ending_shop:{factory}", "ending_shop:right")
+    assert status == 2
+    assert err.startswith(f"gradtwin: A target must leave the process running. Received: ending_shop:{factory}, which ")
+    assert "mine" in err
+    assert err.count("\n") == 1
+    assert "match" in out
+
+
+def test_what_is_no_exception_anywhere(capsys):
+    assert run_application(raising(Ended("mine"))) == 2
+    assert capsys.readouterr().err.startswith("gradtwin: A target must leave the process running. Received: the code ")
+
+
+#: what a target does to the standard streams
+STREAMS = {
+    "closed": "sys.stdout.close(); sys.stderr.close()",
+    "none": "sys.stdout = sys.stderr = None",
+    "others": "sys.stdout = sys.stderr = io.StringIO()",
+    "closed and others": "sys.stdout.close(); sys.stdout = io.StringIO(); sys.stdout.close()",
+}
+
+
+@pytest.mark.sampled
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_target_that_takes_the_standard_streams(tmp_path, name):
+    """The report is printed, and the status is that of the check."""
+    code = (
+        SHOP.format("pass")
+        .replace("import keras", "import io, sys, keras")
+        .replace("def right():", f"def right():\n    {STREAMS[name]}")
+    )
+    (tmp_path / "streams_shop.py").write_text(code)
+    command = [sys.executable, "-m", "keras_ref", "check"]
+    path = os.pathsep.join([str(Path(cli.__file__).parents[3]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": path}
+    done = [
+        subprocess.run(
+            [*command, f"streams_shop:{target}"],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for target in ("right", "nothing")
+    ]
+    assert [one.returncode for one in done] == [0, 2]
+    assert "6 match" in done[0].stdout
+    assert done[0].stderr == ""

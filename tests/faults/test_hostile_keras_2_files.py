@@ -142,3 +142,24 @@ def test_computations_of_keras_2_load(tmp_path, ending):
     model.save(path)
     loaded = load_model_file(str(path))
     assert np.array_equal(loaded.predict(np.ones((2, 3)), verbose=0), model.predict(np.ones((2, 3)), verbose=0))
+
+
+@pytest.mark.parametrize("ending", [".h5", ".keras"])
+@pytest.mark.parametrize("name", ["StringLookup", "TextVectorization"])
+def test_a_vocabulary_in_another_file(tmp_path, name, ending):
+    """The layer would read whatever file its configuration names."""
+    pytest.importorskip("tf_keras")
+    (tmp_path / "secret.txt").write_text("one\ntwo\n")
+    layer = {"class_name": name, "config": {"name": "l0", "vocabulary": str(tmp_path / "secret.txt")}}
+    path = tmp_path / f"model{ending}"
+    write_keras_2(path, json.dumps(functional(layer)))
+    with pytest.raises(CouldNotRun, match=r"safe mode\. Received: .*A vocabulary lies in a file of its own"):
+        load_model_file(str(path))
+
+
+def test_a_vocabulary_of_its_own(tmp_path):
+    tf_keras = pytest.importorskip("tf_keras")
+    path = tmp_path / "model.keras"
+    words = tf_keras.layers.StringLookup(vocabulary=["one", "two"])
+    tf_keras.Sequential([tf_keras.Input((1,), dtype="string"), words]).save(path)
+    assert load_model_file(str(path)).layers[-1].get_vocabulary() == ["[UNK]", "one", "two"]

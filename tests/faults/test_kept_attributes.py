@@ -94,7 +94,7 @@ def test_what_attributes_hold_is_what_it_was(verb):
 class SlottedLayer(keras.layers.Layer):
     """Counts in attributes that vars() does not have."""
 
-    __slots__ = ("count", "items", "later", "__hidden")
+    __slots__ = ("__hidden", "count", "items", "later")
 
     def __init__(self):
         super().__init__()

@@ -259,3 +259,14 @@ def test_names_of_streams(tmp_path, path):
         check=False,
     )
     assert (done.stdout, done.stderr) == ("a report\n", "")
+
+
+MODELS = ("net.pt", "net.PTH", "net.safetensors", "net.onnx", "net.pkl", "net.joblib", "table.tsv", "data.csv.gz")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_and_data_of_other_libraries(tmp_path, name):
+    """A factory may read them without its being known; --force does not help."""
+    (tmp_path / name).write_text("hours of training")
+    with pytest.raises(CouldNotRun, match=r"^--json must not name code, a model or data\."):
+        refuse_outputs([output(tmp_path / name)])

@@ -10,6 +10,7 @@ from contextlib import suppress
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from rich.console import Console
 from silence import SILENCE, SUBJECTS, measure
 
@@ -260,3 +261,26 @@ def test_no_silence(name):
     ticks = measure(name)
     assert "ended by" not in ticks.said[-1]
     assert ticks.longest[0] < SILENCE, ticks.longest
+
+
+@pytest.mark.sampled
+def test_a_callback_that_checks_again(monkeypatch):
+    """Called by the thread that repeats reports, it would wait for the check, which waits for it: one sentence."""
+    monkeypatch.setattr(progress_module, "SILENCE", 0.02)
+    said, reports = [], []
+
+    def progress(*_):
+        try:
+            reports.append(check_function(lambda x: x * x, np.ones(1)))
+        except BadInput as error:
+            said.append(str(error))
+
+    def slow(x):
+        if tf.executing_eagerly():
+            time.sleep(0.2)
+        return x * x
+
+    assert check_function(slow, np.ones(1), progress=progress).ok
+    assert {one.split(". ")[0] for one in said} == {"A check must not run in the middle of another one"}
+    assert reports  # of the thread that checks
+    assert all(report.ok for report in reports)

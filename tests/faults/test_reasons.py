@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_ref import check_gradients
 from keras_ref.errors import BadInput
+from scratch.differences import scale_of
 
 X, Y = np.arange(6.0).reshape(2, 3) / 8, np.ones((2, 3))
 
@@ -64,3 +65,23 @@ def test_anything_else_is_what_it_is(error):
 def test_memory_that_does_not_suffice():
     with pytest.raises(MemoryError):
         check_gradients(model_of(MemoryError("float64 needs twice as much")), X, Y, oracles=("forward",), most=1)
+
+
+def dense(activation="tanh"):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, activation)])
+    model.compile("sgd", "mse")
+    return model
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("size", [1e160, 1e200, 1.7e308])
+def test_numbers_whose_squares_are_beyond_any(size):
+    """The step of a weight is measured in its own size, not in an overflow."""
+    exponents = np.minimum(np.round(np.log2([size, size * 0.79056942])), 1023)
+    assert np.array_equal(scale_of(np.array([size, size / 2])), np.exp2(exponents))
+
+
+def test_complex_data_of_a_model_that_takes_real_ones():
+    """What such a model makes of them is Keras's; that there is no twin is said, and is no error of gradtwin's."""
+    report = check_gradients(dense(), np.full((1, 1), 1j), np.ones((1, 1)))
+    assert "No twin: A twin takes real inputs. Received: a complex one." in report.notes

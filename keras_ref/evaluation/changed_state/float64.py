@@ -28,11 +28,11 @@ from keras_ref.evaluation.changed_state.traced_functions import trace_anew
 from keras_ref.evaluation.keras_objects.keras_classes import KerasVariable
 from keras_ref.evaluation.keras_objects.keras_parts import (
     list_layers,
+    list_metrics,
     list_optimizers,
     list_states,
     list_tensorflow_variables,
     losses_of,
-    metrics_of,
     unwrap_variable,
 )
 from keras_ref.evaluation.keras_objects.real_parts import dtype_in, is_real_or_complex
@@ -266,8 +266,6 @@ def _retype(moved: _Moved, keras_object: Any) -> None:
     for layer in list_layers(keras_object):
         _retype_layer(moved, layer)
     _keep_compiled(restoration, keras_object)
-    for metric in metrics_of(keras_object):
-        restoration.keep_attributes(metric)
     for loss in losses_of(keras_object):
         restoration.keep_attributes(loss)
         _retype_attributes(moved, loss)
@@ -278,8 +276,9 @@ def _retype(moved: _Moved, keras_object: Any) -> None:
 
 def _keep_compiled(restoration: Restoration, model: Any) -> None:
     """Remember the loss and metrics that a model was compiled with: a first call builds them, for its targets."""
-    for name in ("_compile_loss", "_compile_metrics"):
-        if (part := getattr(model, name, None)) is not None:
+    compiled = [getattr(model, name, None) for name in ("_compile_loss", "_compile_metrics")]
+    for part in (*compiled, *list_metrics(model)):
+        if part is not None:
             restoration.keep_attributes(part)
 
 

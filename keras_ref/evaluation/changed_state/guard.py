@@ -20,9 +20,9 @@ import numpy as np
 import tensorflow as tf
 from keras.src.backend.common import global_state
 from keras.src.backend.common.stateless_scope import in_stateless_scope
+from tensorflow.python import pywrap_tfe
 from tensorflow.python.autograph.core import ag_ctx
 from tensorflow.python.autograph.impl.api import autograph_artifact
-from tensorflow.python import pywrap_tfe
 from tensorflow.python.eager import context
 from tensorflow.python.framework import ops
 from tensorflow.python.ops.script_ops import FuncRegistry
@@ -32,7 +32,7 @@ from keras_ref.evaluation.changed_state.held_signals import HeldSignals, is_in_h
 from keras_ref.evaluation.changed_state.reached_variables import find_outermost_frame, keep_reached_variables
 from keras_ref.evaluation.changed_state.restoration import Restoration
 from scratch.nudging.blocks import count_blas_contexts, end_blas_contexts
-from scratch.progress import Progress, ticking
+from scratch.progress import Progress, is_repeating, ticking
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -57,12 +57,17 @@ class Guard:
     def begin(self) -> None:
         """Hold signals and the lock, and remember what belongs to this thread.
 
-        Raises: BadInput in a graph, and in the handler of a signal that came during a check.
+        Raises: BadInput in a graph, and where another check waits: in the handler of a signal, or a callback repeated.
         """
         if is_in_handler():
             raise BadInput(
                 "A check must not run in the middle of another one. Received: a call in the handler of a signal that "
                 "came during a check. Let the handler note that the signal came, and check later."
+            )
+        if is_repeating():  # the other thread, which has the lock, waits for this one to report
+            raise BadInput(
+                "A check must not run in the middle of another one. Received: a call in the progress callback of a "
+                "check, which a thread repeats meanwhile. Let the callback note what it is told, and check later."
             )
         self._signals.install()
         _LOCK.acquire()
@@ -147,7 +152,7 @@ def keep_thread(restoration: Restoration) -> None:
         restoration.undo_by(setattr, local, name, getattr(local, name))
     local.scope_name = ""  # a copy of a variable has its name, whatever scope of names the check is called in
     restoration.undo_by(_let_tapes_record, not pywrap_tfe.TFE_Py_TapeSetIsStopped())
-    _let_tapes_record(True)  # also in a tf.init_scope, in which no tape sees anything
+    pywrap_tfe.TFE_Py_TapeSetRestartOnThread()  # also in a tf.init_scope, in which no tape sees anything
     eagerly = tf.config.functions_run_eagerly()
     restoration.undo_by(tf.config.run_functions_eagerly, eagerly)
 

@@ -29,7 +29,7 @@ def keep_reached_variables(restoration: Restoration) -> None:
 
     def handle(variable: Any) -> Any:
         name = variable._unique_id
-        if name not in kept and _is_older(name, newest) and computes_for(thread):
+        if name not in kept and _is_older(name, newest) and is_computing_for(thread):
             kept.add(name)  # before it is read, by its handle
             if ops.executing_eagerly_outside_functions():
                 restoration.keep_value(variable)
@@ -40,7 +40,7 @@ def keep_reached_variables(restoration: Restoration) -> None:
 
 
 def _is_older(name: str, newest: int) -> bool:
-    """Whether a variable was made before a number of TensorFlow's count of things made, which its unique name ends with.
+    """Whether a variable was made before a number of TensorFlow's count, with which its unique name ends.
 
     What a check makes itself needs no restoration; to remember it would keep its memory.
     """
@@ -48,7 +48,7 @@ def _is_older(name: str, newest: int) -> bool:
     return not number.isdecimal() or int(number) < newest
 
 
-def computes_for(thread: int) -> bool:
+def is_computing_for(thread: int) -> bool:
     """Whether the present thread is the one given, computes a block of losses, or is one of TensorFlow's that calls
     Python for whoever waits. Any other may train another model meanwhile, which is to be left alone.
     """

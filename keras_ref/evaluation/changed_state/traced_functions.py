@@ -24,7 +24,7 @@ from tensorflow.python.eager.polymorphic_function.polymorphic_function import Fu
 from tensorflow.python.saved_model.function_deserialization import RestoredFunction
 
 from keras_ref.errors import UserCodeFailed
-from keras_ref.evaluation.changed_state.reached_variables import computes_for
+from keras_ref.evaluation.changed_state.reached_variables import is_computing_for
 from keras_ref.evaluation.changed_state.restoration import Restoration
 from scratch.arrays import Array
 
@@ -81,13 +81,13 @@ def trace_anew(restoration: Restoration, replaced: Mapping[int, str], dtype: str
     thread = threading.get_ident()
 
     def called(function: Any, *arguments: Any, **keywords: Any) -> Any:
-        return call(block.make_clone(function) if computes_for(thread) else function, *arguments, **keywords)
+        return call(block.make_clone(function) if is_computing_for(thread) else function, *arguments, **keywords)
 
     def made_concrete(function: Any, *arguments: Any, **keywords: Any) -> Any:
-        return concrete(block.make_clone(function) if computes_for(thread) else function, *arguments, **keywords)
+        return concrete(block.make_clone(function) if is_computing_for(thread) else function, *arguments, **keywords)
 
     def called_flat(function: Any, tensor_inputs: Any, captured_inputs: Any) -> Any:
-        if computes_for(thread):
+        if is_computing_for(thread):
             block.meet(function, captured_inputs)
         return flat(function, tensor_inputs, captured_inputs)
 

@@ -57,7 +57,7 @@ def losses_of(keras_object: Any) -> list[Any]:
     return [compiled, *flat]
 
 
-def metrics_of(keras_object: Any) -> list[Any]:
+def list_metrics(keras_object: Any) -> list[Any]:
     """The metrics that a model was compiled with, whether they have been built yet or not."""
     compiled = getattr(keras_object, "_compile_metrics", None)
     if compiled is None:

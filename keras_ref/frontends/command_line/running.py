@@ -16,7 +16,14 @@ from rich.console import Console
 from keras_ref.errors import BadInput, CouldNotRun, NobodyReads, shorten_error
 from keras_ref.frontends.command_line.minimise_cli import show_minimised
 from keras_ref.frontends.command_line.starting import start_tensorflow
-from keras_ref.frontends.endings.exit_status import COULD_NOT, FINDING, WatchedEnded, complain, complain_of_own
+from keras_ref.frontends.endings.exit_status import (
+    COULD_NOT,
+    FINDING,
+    WatchedEnded,
+    complain,
+    complain_of_own,
+    explain_end,
+)
 from keras_ref.frontends.invocations.invocation import Invocation, make_document
 from keras_ref.frontends.invocations.isolation import run_isolated
 from keras_ref.frontends.invocations.recorded import Recorded, compare_verdicts, read_report
@@ -195,12 +202,16 @@ def _attempting(target: str, found: Findings) -> Iterator[None]:
     except (CouldNotRun, BadInput) as error:
         complain(error)
         found.add(target, refused=str(error), status=COULD_NOT)
-    except (OSError, NobodyReads):
+    except (OSError, NobodyReads, KeyboardInterrupt, SystemExit):
         raise
     except Exception as error:  # noqa: BLE001 (of gradtwin's own; the other targets go on)
         found.add(
             target, refused=f"{target}: {type(error).__name__}: {shorten_error(error)}", status=complain_of_own(error)
         )
+    except BaseException as error:  # noqa: BLE001 (of the target's; the other targets go on)
+        refusal = explain_end(target, error)
+        complain(refusal)
+        found.add(target, refused=str(refusal), status=COULD_NOT)
 
 
 def choose_status(report: Report) -> int:

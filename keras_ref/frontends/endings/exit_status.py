@@ -23,7 +23,7 @@ from typing import Any, TextIO
 
 import typer
 
-from keras_ref.errors import BadInput, CouldNotRun, NobodyReads, shorten_error
+from keras_ref.errors import BadInput, CouldNotRun, NobodyReads, find_place, shorten_error
 from keras_ref.frontends.endings.interruption import INTERRUPTED, SENTENCE
 from keras_ref.reports import github
 from keras_ref.reports.escaping import make_printable
@@ -53,6 +53,10 @@ def run_application(command: Callable[..., Any]) -> int:
         return _flush_all(_report_failure(INTERRUPTED, SENTENCE))
     except Exception as error:  # noqa: BLE001 (of gradtwin's own, for the same reason)
         return _flush_all(complain_of_own(error))
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001 (Python would end with 1, which is a finding)
+        return _flush_all(_report_failure(COULD_NOT, explain_end("the code of a target", error)))
 
 
 def _open_closed_streams() -> None:
@@ -148,6 +152,16 @@ def _find_missing_place() -> str:
     return ""
 
 
+def explain_end(target: str, error: BaseException) -> CouldNotRun:
+    """What is said where code of a user raises what is no Exception, as a cancelled task and a skipped test do."""
+    refusal = CouldNotRun(
+        f"A target must leave the process running. Received: {target}, which raised {type(error).__name__}, by which "
+        f"a process ends: {shorten_error(error, find_place(error))} Take that out of it."
+    )
+    refusal.__cause__ = error
+    return refusal
+
+
 def complain_of_own(error: Exception) -> int:
     """Print an error of gradtwin's own with its trace, and the request to report it. Returns its exit status."""
     with suppress(OSError):
@@ -196,7 +210,7 @@ def _flush_all(status: int) -> int:
 
 def _let_go_of(stream: TextIO | None) -> None:
     """Keep the interpreter from failing, with a status of its own, at what could not be printed."""
-    if stream is None:
+    if stream is None or stream.closed:
         return
     try:
         stream.flush()
