@@ -34,7 +34,6 @@ OTHERWISE = {
     ("inputs/targets.py", "import_quietly"): "the error stream of the process",
     ("minimisation/running.py", "running"): "the null device",
     ("minimisation/running.py", "_file"): "a folder of its own, which is deleted",
-    ("minimisation/running.py", "running"): "the null device",
     ("programs/worker.py", "main"): "the pipe to the parent",
     ("programs/wire.py", "encode"): "a buffer",
     ("reports/files.py", "write"): "the one way",
