@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager
+from typing import IO
 
 from rich import progress as rich_progress
 from rich.console import Console
@@ -28,6 +29,17 @@ class WholeConsole(Console):
     def on_broken_pipe(self) -> None:
         """Rich would exit with status 1, which says that there is a finding."""
         raise NobodyReads
+
+    @property
+    def file(self) -> IO[str]:
+        """The output that it began with; that of now where a target has closed that one."""
+        if self._file is not None and self._file.closed:
+            self._file = None
+        return super().file
+
+    @file.setter
+    def file(self, new: IO[str]) -> None:
+        self._file = new
 
 
 def make_console() -> Console:

@@ -277,7 +277,8 @@ class Report:
         advice = advise(Failure(v.verdict, v.oracle, v.reason_code) for v in self.failures)
         if known is None:
             return advice
-        if known.reason_code is Reason.OWN_STEP_GRADIENT:  # which says where: the optimizer does what it is told
+        # where to look: the optimizer does what it is told
+        if known.reason_code in (Reason.OWN_STEP_GRADIENT, Reason.GRADIENT_DIFFERS):
             return f"{advice}; it looks like this: {known.looks_like}"
         what = "the step" if known.oracle == "update" else "autodiff"
         return f"{what} is wrong, and it looks like this: {known.looks_like}"

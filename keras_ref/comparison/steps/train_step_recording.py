@@ -192,10 +192,13 @@ class _Recorder:
         flat = tf.nest.flatten(sources)
         if any(map(is_variable, flat)):
             value = float(sum_target(target, *arguments, **options))
-            self._note(tape, flat, tf.nest.flatten(found), value, sys._getframe(2))  # noqa: SLF001 (who takes it)
+            caller = sys._getframe(2)  # noqa: SLF001 (who takes it)
+            self._note(tape, flat, found=tf.nest.flatten(found), value=value, caller=caller)
         return found
 
-    def _note(self, tape: Any, sources: Sequence[Any], found: Sequence[Any], value: float, caller: FrameType) -> None:
+    def _note(
+        self, tape: Any, sources: Sequence[Any], *, found: Sequence[Any], value: float, caller: FrameType
+    ) -> None:
         known = [
             (g, self.names[id(s)])
             for s, g in zip(sources, found, strict=True)
