@@ -64,7 +64,7 @@ def build_twin(
     leaves = name_leaves(loss.data.x)
     if any(values_of(leaf) is not leaf for leaf in leaves.values()):
         raise NoTwin("A twin takes dense inputs. Received: a sparse or ragged one.")
-    if any(values_of(leaf).dtype.is_complex for leaf in leaves.values()):
+    if any(tf.as_dtype(values_of(leaf).dtype).is_complex for leaf in leaves.values()):
         raise NoTwin("A twin takes real inputs. Received: a complex one.")
     inputs = dict(zip(leaves, twin.inputs, strict=True))
     names |= {n: f"input:{inputs[n]}" for n in loss.inputs}

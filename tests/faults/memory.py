@@ -92,8 +92,8 @@ def compare_with_equal(model, x, y):
 #: data)
 LARGE = {
     "4,000,000 weights, fast": (with_sgd, 4_000_000, lambda *on: check_gradients(*on, effort="fast"), (25e6, 25)),
-    "4,000,000 weights, compare": (with_sgd, 4_000_000, compare_with_equal, (25e6, 35)),
-    "10,000 samples, 100 entries each": (with_batch, 10_000, lambda *on: check_gradients(*on, most=100), (100e6, 25)),
+    "4,000,000 weights, compare": (with_sgd, 4_000_000, compare_with_equal, (25e6, 45)),
+    "10,000 samples, 100 entries each": (with_batch, 10_000, lambda *on: check_gradients(*on, most=100), (300e6, 25)),
 }
 
 

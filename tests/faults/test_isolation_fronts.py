@@ -88,6 +88,8 @@ OTHERWISE = {
     ("ask", "asks"): "ended with exit status 0",
     # it writes 64 MiB to nobody
     ("take_turns", "complains at once"): "ended the process (status 0)",
+    # a child that it has left writes to where it answers, which has a limit
+    ("take_turns", "leaves a child that prints without end"): "was stopped after 4 MiB of output",
     # who reads these does not take the status of a shell for a signal
     ("take_turns", "ends as a shell says of a signal"): "ended the process (status 134)",
     ("run_script", "ends as a shell says of a signal"): "shop:build 134",
@@ -112,6 +114,7 @@ def endings(how):
             "was killed by SIGKILL",  # by the front, after its own time
             *("was stopped after 1 s without a result", "must answer within 1 seconds", "shop:build None"),
             *("stopped after the time limit of 1 s", "must leave its answers to gradtwin"),
+            *("stopped after 30 s without a result", "stopped after 4 MiB of output"),
         )
         return (how, *by_time) if how else by_time
     found = re.fullmatch(r"killed by (SIG\w+)|ended with exit status (\d+)", how)
