@@ -17,8 +17,9 @@ SHARE = 12
 
 
 def draw_names(names, seed):
-    """Every twelfth of the names, from a random one on, in the order of modules and at random within each: one in twelve
-    of each module, rounded up or down. The same for the same names and seed, in any order.
+    """Every twelfth of the names, from a random one on, in the order of modules and at random within each.
+
+    That is one in twelve of each module, rounded up or down, and the same for the same names and seed, in any order.
     """
     modules = defaultdict(list)
     for name in sorted(names):
