@@ -123,6 +123,9 @@ def _refuse_input(option: str, path: str, read: Iterable[str] = (), *, is_script
         raise _make_refusal(option, "must not name code, a model or data", path)
     if _is_printed_to(path):
         raise _make_refusal(option, "must not name the file that the command prints to", path)
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")  # which is appended to while the command runs
+    if summary and _is_same(path, summary):
+        raise _make_refusal(option, "must not name the summary of the step (GITHUB_STEP_SUMMARY)", path)
 
 
 def _is_printed_to(path: str) -> bool:
@@ -323,7 +326,8 @@ def refuse_unwritable(option: str, path: str) -> None:
     """Refuse an output that cannot be written. Raises: CouldNotRun."""
     refuse_hidden_name(option, path)
     try:
-        number = _find_write_error(Path(path))
+        # a slash at the end, which Path leaves out, says that a folder is meant
+        number = errno.EISDIR if path.endswith(("/", os.sep)) else _find_write_error(Path(path))
     except NO_PATH as error:
         raise make_write_refusal(option, path, error) from error
     if number:

@@ -62,8 +62,19 @@ NO_NAMES = {
 }
 #: names of files that cannot be there, or are none that is read or written
 #: a folder that is made is made with those above it
-MADE = ("nowhere/r.out",)
-NO_FILES = ("a\0b", "a\nb\x1b[2J", "a" * 5000, "folder", "nowhere/r.out", "circle", "dangling", "socket", "a/" * 3000)
+MADE = ("nowhere/r.out", "r.out/")
+NO_FILES = (
+    "a\0b",
+    "a\nb\x1b[2J",
+    "a" * 5000,
+    "folder",
+    "nowhere/r.out",
+    "r.out/",
+    "circle",
+    "dangling",
+    "socket",
+    "a/" * 3000,
+)
 
 
 def test_which_parameters_name_files():
@@ -270,3 +281,15 @@ def test_models_and_data_of_other_libraries(tmp_path, name):
     (tmp_path / name).write_text("hours of training")
     with pytest.raises(CouldNotRun, match=r"^--json must not name code, a model or data\."):
         refuse_outputs([output(tmp_path / name)])
+
+
+def test_the_summary_of_a_step_is_no_report(tmp_path, monkeypatch):
+    """It is appended to while the command runs, and a report would take its place."""
+    summary = tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    with pytest.raises(CouldNotRun) as refused:
+        refuse_outputs([output(summary)])
+    assert str(refused.value) == (
+        f"--json must not name the summary of the step (GITHUB_STEP_SUMMARY). Received: {summary}. Choose another path."
+    )
+    refuse_outputs([output(tmp_path / "report.json")])
