@@ -1,7 +1,7 @@
-"""A run of the whole suite takes one in twelve of the tests that cost much, drawn with the seed of the run.
+"""A run of the whole suite takes one in ten of the tests that cost much, drawn with the seed of the run.
 
 Half of the tests take nine tenths of the time: 20 minutes of two processors in all. Those are marked `sampled`. Plain
-`pytest` takes one in twelve of them, `pytest --samples=rest --randomly-seed=last` takes the others, and CI runs both. A
+`pytest` takes one in ten of them, `pytest --samples=rest --randomly-seed=last` takes the others, and CI runs both. A
 run of named files, of `-k` or of what failed last takes all of what it names.
 
 The share is one of all files, not rounded up in each: files with one to three such tests are those that start
@@ -13,13 +13,13 @@ from collections import defaultdict
 
 import pytest
 
-SHARE = 12
+SHARE = 10
 
 
 def draw_names(names, seed):
-    """Every twelfth of the names, from a random one on, in the order of modules and at random within each.
+    """Every tenth of the names, from a random one on, in the order of modules and at random within each.
 
-    That is one in twelve of each module, rounded up or down, and the same for the same names and seed, in any order.
+    That is one in ten of each module, rounded up or down, and the same for the same names and seed, in any order.
     """
     modules = defaultdict(list)
     for name in sorted(names):

@@ -36,7 +36,7 @@ def test_every_test_is_drawn_by_some_seed():
 
 
 def test_a_file_of_one_test_has_its_chance_too():
-    """One in twelve: within four deviations of 800 draws."""
+    """One in ten: within four deviations of 800 draws."""
     names = {f"a.py::test[{number}]" for number in range(50)} | {"b.py::test"}
     drawn = sum("b.py::test" in draw_names(names, seed) for seed in range(800))
     assert abs(drawn - 800 / SHARE) <= 4 * (800 / SHARE * (1 - 1 / SHARE)) ** 0.5
