@@ -285,7 +285,12 @@ def test_what_a_wrong_step_looks_like(optimizer, inside, words):
     report = check_updates(model, X, np.resize(Y, (len(X), 2)), steps=2)
     wrong = [v for v in report.verdicts if v.failed]
     assert wrong and {v.looks_like for v in wrong} == {words}, report.explain()
-    assert report.oracles == f"the step is wrong, and it looks like this: {words}"
+    where = (
+        "the step is the optimizer's law, on a gradient that is not the loss's: check the gradients; it"
+        if inside
+        else "the step is wrong, and it"
+    )
+    assert report.oracles == f"{where} looks like this: {words}"
 
 
 def test_an_error_that_nothing_explains_is_not_explained():
