@@ -62,10 +62,17 @@ def inside(make):
     return call
 
 
-class Owner:
+class Slotted:
+    """A class with a slot that has a value, and one that has none."""
+
+    __slots__ = ("empty", "slot")
+
+
+class Owner(Slotted):
     """An object of the user with attributes of each kind that changes in place, and one that lasts."""
 
     def __init__(self):
+        self.slot = "before"
         self.name, self.lasting = "before", "kept"
         self.items, self.table, self.members = [1, 2], {"a": 1, "b": 2}, {1, 2}
         self.queue, self.ordered, self.array = deque([1, 2]), OrderedDict(a=1, b=2), np.ones(2)
@@ -75,7 +82,8 @@ OWNER = Owner()
 
 
 def attributes():
-    return {name: repr(value) for name, value in vars(OWNER).items()}
+    slots = {name: getattr(OWNER, name, "nothing") for name in Slotted.__slots__}
+    return slots, {name: repr(value) for name, value in vars(OWNER).items()}
 
 
 def changing_attributes():
@@ -83,7 +91,7 @@ def changing_attributes():
     restoration = Restoration()
     restoration.keep_attributes(OWNER, without=("lasting",))
     with undoing(restoration.undo):
-        OWNER.name = OWNER.new = "changed"
+        OWNER.name = OWNER.new = OWNER.slot = OWNER.empty = "changed"
         OWNER.items[:], OWNER.array[:] = [3], 3
         for container in (OWNER.table, OWNER.members, OWNER.queue, OWNER.ordered):
             container.clear()
