@@ -194,8 +194,9 @@ def build():
     return model
 
 def test_it(check_gradients):
-    import scratch
-    assert check_gradients(build()) and scratch.WHO == "theirs"
+    import numpy, scratch
+    rows = numpy.arange(6.0).reshape(2, 3)
+    assert check_gradients(build(), rows, rows[:, :1]) and scratch.WHO == "theirs"
 """
 PYTEST = ("pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", "--gradtwin", "test_shop:build", "test_shop.py")
 

@@ -32,7 +32,7 @@ from keras_ref.comparison.sources.monte_carlo_arithmetic import ROLLS
 from keras_ref.comparison.sources.oracles import ForwardOracle, Oracle, TwinOracle
 from keras_ref.evaluation.changed_state.float64 import DTYPE, find_policy
 from keras_ref.reports.verdict import Verdict
-from keras_ref.translation.departures import Departure, load_departures, meets_any, nested_specifications
+from keras_ref.translation.departures import Departure, any_meets, list_parts, load_departures
 from keras_ref.translation.departures.laws import as_keras, states_law
 from keras_ref.translation.departures.rounded_parts import with_rounded_parts
 from scratch.arrays import Array
@@ -80,6 +80,16 @@ class DepartingTwin:
         return {**self.objective.model.layers, **losses}
 
     @cached_property
+    def inside(self) -> dict[str, list[Any]]:
+        """Each of the parts by name, with what its fields hold at any depth."""
+        return {name: list_parts([part]) for name, part in self.parts.items()}
+
+    @cached_property
+    def all_inside(self) -> list[Any]:
+        """The parts of the whole model, with what their fields hold."""
+        return list_parts(self.parts.values())
+
+    @cached_property
     def shapes(self) -> dict[str, list[tuple[int, ...]]]:
         """Shapes of the inputs of each layer, where it is called first."""
         run = self.twin.nudges.point.run
@@ -100,12 +110,11 @@ class DepartingTwin:
         return found
 
     def _shows(self, name: str, entry: Departure, missing: set[str]) -> bool:
-        part = self.parts[name]
         if entry.id == WITHOUT_FLOAT64:
-            return any(find_policy(own) != DTYPE for own in nested_specifications(part))
+            return any(find_policy(own) != DTYPE for own in self.inside[name])
         if entry.reading == "refusal" or "gradient" not in entry.shows_in or missing.intersection(entry.only):
             return False
-        return meets_any(part, entry.applies, self.parts.values(), self.shapes.get(name))
+        return any_meets(self.inside[name], entry.applies, self.all_inside, self.shapes.get(name))
 
     @property
     def by_value(self) -> tuple[str, ...]:

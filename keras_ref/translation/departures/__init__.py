@@ -19,7 +19,13 @@ the ledger (keras_ref/campaign/ledger.py). An entry without `applies` depends on
 a specification: it excuses nothing by itself.
 """
 
-from keras_ref.translation.departures.conditions import Condition, meets_any, nested_specifications
+from keras_ref.translation.departures.conditions import (
+    Condition,
+    any_meets,
+    list_parts,
+    meets_any,
+    nested_specifications,
+)
 from keras_ref.translation.departures.entries import (
     ASPECTS,
     CIRCUMSTANCES,
@@ -46,10 +52,12 @@ __all__ = [
     "Answers",
     "Condition",
     "Departure",
+    "any_meets",
     "differs",
     "find_departures",
     "find_refusals",
     "get_departure",
+    "list_parts",
     "load_departures",
     "load_examples",
     "meets_any",

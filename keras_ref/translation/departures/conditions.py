@@ -72,12 +72,23 @@ def meets_any(
     `shapes` are those of its inputs, the batch first, where they are known.
     """
     needed = among if any(condition.beside is not None for condition in conditions) else ()
-    others = [part for other in needed for part in nested_specifications(other)]
-    return any(
-        condition.holds(part, others, shapes)
-        for part in nested_specifications(specification)
-        for condition in conditions
-    )
+    return any_meets(list_parts([specification]), conditions, list_parts(needed), shapes)
+
+
+def any_meets(
+    parts: Iterable[Any], conditions: Sequence[Condition], others: Iterable[Any], shapes: Shapes | None = None
+) -> bool:
+    """Whether one of the parts meets one of the conditions, in a model with those `others`.
+
+    `shapes` are those of the inputs, the batch first, where they are known. For whoever asks several times about one
+    model: both lists are those of `list_parts`, made once.
+    """
+    return any(condition.holds(part, others, shapes) for part in parts for condition in conditions)
+
+
+def list_parts(specifications: Iterable[Any]) -> list[Any]:
+    """The specifications and every specification inside their fields, at any depth."""
+    return [part for one in specifications for part in nested_specifications(one)]
 
 
 def nested_specifications(specification: Any) -> Iterator[Any]:

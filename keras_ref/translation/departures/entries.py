@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_ref.translation.departures import predicates
-from keras_ref.translation.departures.conditions import Condition, Predicate, Shapes, meets_any
+from keras_ref.translation.departures.conditions import Condition, Predicate, Shapes, any_meets, list_parts, meets_any
 
 #: a TOML file each, in the order in which they are listed
 FAMILIES = ("activations", "losses", "layers", "recurrent", "refusals", "optimizers", "documentation")
@@ -168,5 +168,6 @@ def find_refusals(
 
 
 def _applying(specifications: Iterable[Any], shapes: Shapes | None = None) -> list[Departure]:
-    among = list(specifications)
-    return [d for d in load_departures() if any(d.applies_to(one, among, shapes) for one in among)]
+    # the parts of a model are listed once, not once for each of several hundred entries
+    parts = list_parts(specifications)
+    return [d for d in load_departures() if any_meets(parts, d.applies, parts, shapes)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.translation.departures.conditions import ACTIVATION_FIELDS, Shapes, nested_specifications
+from keras_ref.translation.departures.conditions import ACTIVATION_FIELDS, Shapes, list_parts
 from keras_ref.translation.departures.entries import Departure, get_departure
 from scratch.objective import Objective
 from scratch.registry import Variant
@@ -107,7 +107,7 @@ def _changed(
     new = {name: inside(value) for name, value in held.items()}
     if any(new[name] is not value for name, value in held.items()):
         specification = replace(specification, **new)
-    others = [part for one in among for part in nested_specifications(one)]
+    others = list_parts(among)
     shows = any(condition.holds(specification, others, shapes) for condition in entry.applies)
     return change(specification) if shows else specification
 
