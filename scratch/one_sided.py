@@ -53,8 +53,9 @@ def slopes(line: Line, at: Array, noise: float, *, base: float, exponents: Array
     ahead_step, behind_step = measure_step(at, steps), -measure_step(at, -steps)
     losses = line(np.concatenate([ahead_step, -behind_step]))
     ahead, behind = losses[: len(steps)], losses[len(steps) :]
-    level = noise + UNIT * np.maximum(np.abs(ahead), np.abs(behind))
+    # losses may be infinite or NaN, at the point too: what comes of them is no slope, and no warning
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        level = noise + UNIT * np.maximum(np.abs(ahead), np.abs(behind))
         one_sided = np.concatenate([(ahead - base) / ahead_step, (base - behind) / behind_step], axis=1)
         rounding = np.concatenate([2 * level / ahead_step, 2 * level / behind_step], axis=1)
         both, edges = _widen_outward(one_sided, rounding, power=1)
@@ -62,19 +63,12 @@ def slopes(line: Line, at: Array, noise: float, *, base: float, exponents: Array
         edge = np.maximum(edges[: at.size], edges[at.size :])
         width = ahead_step + behind_step
         central, _ = _widen_outward((ahead - behind) / width, 2 * level / width, power=2, limit=edge)
-    smooth = np.abs(right.value - left.value) <= right.error + left.error
-    side = right.where(right.error < left.error, left)
-    central_agrees = np.abs(central.value - side.value) <= central.error + side.error
-    value = central.where((central.error <= side.error) & central_agrees, side)
-    reach = steps[edge, np.arange(at.size)]
-    return Slopes(
-        left,
-        right,
-        value=value,
-        smooth=smooth,
-        jump=_is_jumping(ahead, behind, base=base, step=ahead_step, level=level),
-        reach=reach,
-    )
+        smooth = np.abs(right.value - left.value) <= right.error + left.error
+        side = right.where(right.error < left.error, left)
+        central_agrees = np.abs(central.value - side.value) <= central.error + side.error
+        value = central.where((central.error <= side.error) & central_agrees, side)
+        jump = _is_jumping(ahead, behind, base=base, step=ahead_step, level=level)
+    return Slopes(left, right, value=value, smooth=smooth, jump=jump, reach=steps[edge, np.arange(at.size)])
 
 
 @cache

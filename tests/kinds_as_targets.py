@@ -13,7 +13,12 @@ OF_TENSORFLOW = (
     "a loss object behind two functions of one's own",
     "a learning-rate schedule of one's own (check_updates)",
 )
-NAMES = [name for name in KINDS if name not in OF_TENSORFLOW]
+#: those of the two files alone, whatever else has registered kinds in this process: a worker counts the same ones
+NAMES = [
+    name
+    for name, make in KINDS.items()
+    if make.__module__ in ("model_kinds", "loss_kinds") and name not in OF_TENSORFLOW
+]
 
 
 def made(name, wrong):

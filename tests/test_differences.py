@@ -133,6 +133,19 @@ def test_smooth_slopes_cover(record_property):
     assert wrong == 0
 
 
+@given(st.data(), st.sampled_from([0.5, np.inf, -np.inf, np.nan]), st.sampled_from([*TIERS, LADDER]))
+def test_losses_that_are_not_finite_have_no_slope(data, base, exponents):
+    """Whatever is infinite or NaN, at the point or beside it: no warning, and no slope that claims to be known."""
+    losses = st.sampled_from([0.5, 0.75, 1e308, -1e308, np.inf, -np.inf, np.nan])
+    found = slopes(
+        lambda steps: np.array([[data.draw(losses)] for _ in steps]), np.ones(1), 1e-16, base=base, exponents=exponents
+    )
+    assert not found.jump[0] or np.isfinite(base)
+    if not np.isfinite(base):
+        assert np.isinf(found.right.error[0])
+        assert np.isinf(found.left.error[0])
+
+
 @pytest.mark.parametrize("unit", [2.0**-53, 2.0**-24], ids=["float64", "float32 inside"])
 def test_noise_is_measured(unit):
     """The noise of a sum of rounded terms is found within a factor of eight, whatever its size."""

@@ -47,12 +47,14 @@ def test_law_mutants(kind, name):
     assert all(one.verdict.name for one in found)
 
 
-#: one definition of each kind, in every run; all of them in the slow one
+#: one definition of each kind, in every run; all of them in the slow one. Not MultiOptimizer, which computes nothing by
+#: itself: a wrong route to its optimizers cannot be computed there, and what it counts is read from Keras at each step
 SAMPLE = ("EinsumDense", "Dice", "SGD")
 IN_COMPANY = [
     pytest.param(kind, name, id=name, marks=() if name in SAMPLE else pytest.mark.slow)
     for kind in ROOTS
     for name in registry.names(kind)
+    if name != "MultiOptimizer"
 ]
 
 
