@@ -85,7 +85,7 @@ def run_script(program, seconds):
 #: (front, subject) → how it ends there otherwise
 OTHERWISE = {
     # it reads what it is asked, as far as the first line
-    ("ask", "asks"): "ended with exit status 0",
+    ("ask", "asks"): "ended with exit status",
     # it writes 64 MiB to nobody
     ("take_turns", "complains at once"): "ended the process (status 0)",
     # a child that it has left writes to where it answers, which has a limit
