@@ -117,13 +117,16 @@ def lines_that_matter():
     return matters
 
 
-def first_and_last(call):
+def first_and_last(call, part=0, parts=1):
     """Chooses each line of a call that matters, the first and the last time it is run: (file, line, time).
+
+    part, parts   chooses every `parts`-th of these lines alone, from number `part` on
 
     Returns what chooses, and how often the call came to each of these lines: {(file, line): times}. That may depend on
     measured noise: a last time that it does not come to again is not tried.
     """
-    counts, seen = count_lines(call, lines_that_matter()), Counter()
+    lines = sorted(count_lines(call, lines_that_matter()).items())
+    counts, seen = dict(lines[part::parts]), Counter()
 
     def choose(frame):
         line = line_of(frame)
