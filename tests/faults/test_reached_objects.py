@@ -103,6 +103,15 @@ def by_another_module():
     return lambda: count_far_away(), lambda: (HELPER.calls, len(HELPER.seen))  # noqa: PLW0108 (one function more)
 
 
+def by_import_in_a_function():
+    def write():
+        from helper_of_faults import seen
+
+        seen.append(1)
+
+    return write, lambda: len(HELPER.seen)
+
+
 def by_closure():
     calls, seen = 0, [0]
 
@@ -203,8 +212,8 @@ def by_module_of_tensorflow():
 
 #: makes what a layer does in a call, and what reads the state that it writes
 WRITERS = (
-    by_helper, by_global, by_another_module, by_closure, by_attribute_of_a_function, by_default, by_partial,
-    by_traced_function, by_decorated_function, by_list_of_a_class, by_holders, by_module_of_tensorflow,
+    by_helper, by_global, by_import_in_a_function, by_another_module, by_closure, by_attribute_of_a_function, by_default,
+    by_partial, by_traced_function, by_decorated_function, by_list_of_a_class, by_holders, by_module_of_tensorflow,
 )  # fmt: skip
 VERBS = {
     "layer": lambda layer, model: check_layer(layer, ONE),

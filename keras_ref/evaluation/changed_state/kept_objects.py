@@ -141,7 +141,7 @@ def _keep_object(owner: Any) -> Iterable[Step]:
     return [*steps, partial(restore_slots, owner, slots)] if slots else steps
 
 
-def _parts_of_object(owner: Any) -> Collection[Any]:
+def _list_in_object(owner: Any) -> Collection[Any]:
     if _is_unbuilt(owner):
         return ()
     found = [value for value in _find_table(owner).values() if type(value) not in ATOMS]
@@ -206,7 +206,7 @@ def _restore_class(cls: type, table: dict[str, Any]) -> None:
             type.__setattr__(cls, name, value)
 
 
-def _parts_of_class(cls: type) -> Collection[Any]:
+def _list_in_class(cls: type) -> Collection[Any]:
     bases = [base for base in cls.__bases__ if is_of_users(base.__module__)]
     return [*(value for value in vars(cls).values() if type(value) not in ATOMS), *bases]
 
@@ -229,7 +229,7 @@ def _keep_function(function: FunctionType) -> Iterable[Step]:
                 yield partial(_restore_item, vars(module), name, vars(module).get(name, _MISSING))
 
 
-def _parts_of_function(function: FunctionType) -> Collection[Any]:
+def _list_in_function(function: FunctionType) -> Collection[Any]:
     """What a function closes over, its defaults and attributes, and what it names of its module and of others."""
     if not is_of_users(function.__module__):
         return ()
@@ -250,7 +250,7 @@ def _find_modules(function: FunctionType) -> Iterator[tuple[ModuleType, frozense
     """(module, names) of the user's modules that a function names, with what else it names that they have."""
     read = find_names(function.__code__).read
     for name in read:
-        module = function.__globals__.get(name)
+        module = function.__globals__.get(name) or sys.modules.get(name)  # imported in the function
         if isinstance(module, ModuleType) and is_of_users(module.__name__):
             yield module, frozenset(one for one in read if one in vars(module))
 
@@ -306,21 +306,21 @@ def _restore_item(table: dict[str, Any], name: str, value: Any) -> None:
         table[name] = value
 
 
-def _nothing(_: Any) -> tuple[()]:
+def _find_nothing(_: Any) -> tuple[()]:
     return ()
 
 
-_OBJECT = Kind(_keep_object, _parts_of_object)
-_CLASS = Kind(_keep_class, _parts_of_class)
-_TRACED = Kind(_nothing, lambda function: (function.python_function,))
+_OBJECT = Kind(_keep_object, _list_in_object)
+_CLASS = Kind(_keep_class, _list_in_class)
+_TRACED = Kind(_find_nothing, lambda function: (function.python_function,))
 #: code, and what holds it
 _CODE: dict[type, Kind] = {
-    FunctionType: Kind(_keep_function, _parts_of_function),
-    MethodType: Kind(_nothing, lambda method: (method.__func__, method.__self__)),
-    partial: Kind(_nothing, lambda one: (one.func, one.args, one.keywords)),
-    staticmethod: Kind(_nothing, lambda one: (one.__func__,)),
-    classmethod: Kind(_nothing, lambda one: (one.__func__,)),
-    property: Kind(_nothing, lambda one: (one.fget, one.fset, one.fdel)),
-    cached_property: Kind(_nothing, lambda one: (one.func,)),
-    functools._lru_cache_wrapper: Kind(_nothing, lambda one: (one.__wrapped__,)),
+    FunctionType: Kind(_keep_function, _list_in_function),
+    MethodType: Kind(_find_nothing, lambda method: (method.__func__, method.__self__)),
+    partial: Kind(_find_nothing, lambda one: (one.func, one.args, one.keywords)),
+    staticmethod: Kind(_find_nothing, lambda one: (one.__func__,)),
+    classmethod: Kind(_find_nothing, lambda one: (one.__func__,)),
+    property: Kind(_find_nothing, lambda one: (one.fget, one.fset, one.fdel)),
+    cached_property: Kind(_find_nothing, lambda one: (one.func,)),
+    functools._lru_cache_wrapper: Kind(_find_nothing, lambda one: (one.__wrapped__,)),
 }

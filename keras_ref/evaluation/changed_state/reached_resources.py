@@ -96,11 +96,11 @@ def _watch(restoration: Restoration, owner: type, name: str, keep: Callable[[Res
         else:
             vars(one)[name] = value
 
-    restoration.undo_by(*((delattr_if_there, owner, name) if original is None else (setattr, owner, name, original)))
+    restoration.undo_by(*((_remove_attribute, owner, name) if original is None else (setattr, owner, name, original)))
     setattr(owner, name, property(get, put))
 
 
-def delattr_if_there(owner: type, name: str) -> None:
+def _remove_attribute(owner: type, name: str) -> None:
     """Delete an attribute of a class, if it has it."""
     if name in vars(owner):
         delattr(owner, name)
@@ -112,10 +112,10 @@ def delattr_if_there(owner: type, name: str) -> None:
 def _keep_resource(restoration: Restoration, one: Any) -> None:
     """Remember what a table holds that can be written; other resources of its kind cannot."""
     if isinstance(one, (MutableHashTable, DenseHashTable)):
-        restoration.undo_by(_restore_table, one, *_export_table(one))
+        restoration.undo_by(_restore_table, one, *_read_table(one))
 
 
-def _export_table(table: Any) -> list[Array]:
+def _read_table(table: Any) -> list[Array]:
     """Keys and values of a table, copied: a dense table gives away the memory that it goes on to write."""
     return [np.array(part.numpy()) for part in table.export()]
 
@@ -123,7 +123,7 @@ def _export_table(table: Any) -> list[Array]:
 def _restore_table(table: Any, keys: Array, values: Array) -> None:
     """Let a table have these keys and values, unless it has them bit for bit."""
     with tf.init_scope():
-        present = _export_table(table)
+        present = _read_table(table)
         if all(has_same_bits(now, then) for now, then in zip(present, (keys, values), strict=True)):
             return
         if isinstance(table, MutableHashTable):
