@@ -212,8 +212,9 @@ def by_module_of_tensorflow():
 
 #: makes what a layer does in a call, and what reads the state that it writes
 WRITERS = (
-    by_helper, by_global, by_import_in_a_function, by_another_module, by_closure, by_attribute_of_a_function, by_default,
-    by_partial, by_traced_function, by_decorated_function, by_list_of_a_class, by_holders, by_module_of_tensorflow,
+    by_helper, by_global, by_import_in_a_function, by_another_module, by_closure, by_attribute_of_a_function,
+    by_default, by_partial, by_traced_function, by_decorated_function, by_list_of_a_class, by_holders,
+    by_module_of_tensorflow,
 )  # fmt: skip
 VERBS = {
     "layer": lambda layer, model: check_layer(layer, ONE),

@@ -29,6 +29,7 @@ from tensorflow.python.ops.script_ops import FuncRegistry
 
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.changed_state.held_signals import HeldSignals, is_in_handler
+from keras_ref.evaluation.changed_state.kept_process import keep_process
 from keras_ref.evaluation.changed_state.reached_resources import keep_reached_resources
 from keras_ref.evaluation.changed_state.reached_variables import find_outermost_frame, keep_reached_variables
 from keras_ref.evaluation.changed_state.restoration import Restoration, keep_warnings
@@ -60,7 +61,7 @@ class Guard:
         self._restoration = Restoration()
         self._is_outermost = not _LOCK._is_owned()  # type: ignore[attr-defined]
 
-    def begin(self, given: Iterable[Any]) -> None:
+    def begin(self, given: Iterable[Any], callers: Sequence[Any]) -> None:
         """Hold signals and the lock, and remember what belongs to this thread, and what the given objects lead to.
 
         Raises: BadInput in a graph, and where another check waits: in the handler of a signal, or a callback repeated.
@@ -84,8 +85,9 @@ class Guard:
         let_packages_warn()
         keep_reached_variables(self._restoration)
         if self._is_outermost:
+            keep_process(self._restoration)
             keep_reached_resources(self._restoration)
-            self._restoration.keep_reached(*given)
+            self._restoration.keep_reached(*given, callers=callers)
 
     def end(self) -> None:
         """Undo everything, and let go. A second call does what an interrupted first one has left."""
@@ -108,7 +110,7 @@ def leaves_no_trace(verb: Callable[Parameters, Result]) -> Callable[Parameters, 
         guard = Guard()
         try:
             try:
-                guard.begin(_list_objects(arguments, options))
+                guard.begin(*_list_objects(arguments, options))
                 with ticking(cast("Progress | None", options.get("progress")), "preparing") as progress:
                     if progress is not None:
                         options["progress"] = progress
@@ -122,10 +124,11 @@ def leaves_no_trace(verb: Callable[Parameters, Result]) -> Callable[Parameters, 
     return cast("Callable[Parameters, Result]", autograph_artifact(guarded))
 
 
-def _list_objects(arguments: Sequence[Any], options: Mapping[str, Any]) -> list[Any]:
-    """The objects and functions among the arguments of a verb; what tells or computes for its caller is left out."""
+def _list_objects(arguments: Sequence[Any], options: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
+    """The objects and functions among the arguments of a verb, and those that tell or compute for its caller."""
     given = [*arguments, *(value for name, value in options.items() if name not in ITS_CALLERS)]
-    return [value for value in given if not isinstance(value, DATA)]
+    callers = [options[name] for name in ITS_CALLERS if options.get(name) is not None]
+    return [value for value in given if not isinstance(value, DATA)], callers
 
 
 def require_eager() -> None:

@@ -6,10 +6,12 @@ import io
 import math
 import random
 import sys
+import threading
 import types
 from array import array
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -62,9 +64,15 @@ def _is_tracked_list(value: Any) -> bool:
 
 
 def steps_to_undo(
-    *values: Any, reach: Reach = ATTRIBUTES, kind_of: Callable[[Any], Kind | None] = find_content_kind
+    *values: Any,
+    reach: Reach = ATTRIBUTES,
+    without: Collection[int] = (),
+    kind_of: Callable[[Any], Kind | None] = find_content_kind,
 ) -> Iterator[Step]:
-    """The steps that put values back which change in place, and what is in them."""
+    """The steps that put values back which change in place, and what is in them.
+
+    without   the identities of values that are left alone, with what is in them
+    """
     plain: Any = None
     kind: Kind | None = None
 
@@ -77,7 +85,7 @@ def steps_to_undo(
     values, left = tuple(value for value in values if type(value) not in ATOMS), reach.arrays
     for value in walk_everything(values, inside, levels=reach.levels):
         plain = _unwrap_container(value)
-        kind = kind_of(plain)
+        kind = None if id(plain) in without else kind_of(plain)
         if kind is None:
             continue
         if isinstance(plain, np.ndarray):
@@ -134,6 +142,14 @@ def _restore_file(file: Any, held: Any, place: int) -> None:
     file.seek(place)
 
 
+def _keep_context(variable: ContextVar[Any]) -> Iterable[Step]:
+    """One that has no value, nor a default, cannot lose the one that it gets."""
+    try:
+        return (partial(variable.set, variable.get()),)
+    except LookupError:
+        return ()
+
+
 _KINDS: dict[type, Kind] = {
     list: Kind(_keep_items, lambda items: items),
     dict: Kind(_keep_items, lambda table: table.values()),
@@ -142,6 +158,9 @@ _KINDS: dict[type, Kind] = {
     frozenset: Kind(lambda _: (), lambda items: items),
     types.SimpleNamespace: Kind(lambda space: _keep_items(vars(space)), lambda space: vars(space).values()),
     deque: Kind(lambda queue: (partial(_restore_queue, queue, tuple(queue)),), lambda queue: queue),
+    memoryview: Kind(lambda _: (), lambda view: (view.obj,)),
+    threading.local: Kind(lambda local: _keep_items(vars(local)), lambda local: vars(local).values()),
+    ContextVar: Kind(_keep_context),
     array: Kind(lambda data: (partial(data.__setitem__, slice(None), data[:]),)),
     io.BytesIO: Kind(lambda data: (partial(_restore_file, data, data.getvalue(), data.tell()),)),
     io.StringIO: Kind(lambda text: (partial(_restore_file, text, text.getvalue(), text.tell()),)),

@@ -19,7 +19,7 @@ from types import CellType, CodeType, FunctionType, MemberDescriptorType, Method
 from typing import Any
 
 from keras_ref.evaluation.changed_state.kept_contents import Kind, Step, find_content_kind
-from keras_ref.evaluation.keras_objects.nesting import ATOMS
+from keras_ref.evaluation.keras_objects.nesting import ATOMS, walk_everything
 from keras_ref.undoing import PACKAGES
 
 #: gradtwin's own packages, and those that tests are made of: what they hold is not the user's
@@ -38,6 +38,8 @@ _PARTS = (
     ("initializers", "Initializer"),
     ("callbacks", "Callback"),
 )
+#: the module of TensorFlow's arrays that grow, which hold a list where they are used eagerly
+_ARRAYS = "tensorflow.python.ops.tensor_array_ops"
 #: operations of Python's code that write a variable of a module, and an attribute
 _WRITE_GLOBAL, _WRITE_ATTRIBUTE = frozenset(("STORE_GLOBAL", "DELETE_GLOBAL")), frozenset(("STORE_ATTR", "DELETE_ATTR"))
 #: the attributes of a class that are not its own
@@ -52,22 +54,36 @@ def is_of_users(module: Any) -> bool:
     return name.partition(".")[0] not in sys.stdlib_module_names and not _LIBRARIES.match(name) and module is not None
 
 
+def find_what_callers_have(*values: Any) -> set[int]:
+    """The identities of what values lead to without any part of Keras: what a callback can write is its caller's."""
+
+    def inside(value: Any) -> Collection[Any] | None:
+        kind = None if _is_part(value) else find_kind(value)
+        return None if kind is None else kind.inside(value)
+
+    given = tuple(value for value in values if type(value) not in ATOMS)
+    return {id(one) for one in walk_everything(given, inside) if not _is_part(one)} if given else set()
+
+
 def find_kind(value: Any) -> Kind | None:
     """The kind of a value: of those that Python and NumPy have, or of an object, class or function of a user's."""
     cls = type(value)
     if cls in ATOMS:
         return None
-    kind = find_content_kind(value) or next((kind for code, kind in _CODE.items() if isinstance(value, code)), None)
-    if isinstance(value, type):
-        return _CLASS if is_of_users(value.__module__) else None
-    home = cls.__module__
-    if not is_of_users(home):
-        if kind is None and (home in _HOLDERS or _is_part(value)):
-            return _OBJECT
-        return _TRACED if kind is None and _is_traced(value) else kind
-    if _is_variable(value) or not _has_attributes(value):
-        return kind
-    return _OBJECT if kind is None else _join(kind, _OBJECT)
+    if isinstance(value, (type, ModuleType)):
+        home, kind = (value.__module__, _CLASS) if isinstance(value, type) else (value.__name__, _MODULE)
+        return kind if is_of_users(home) else None
+    known = find_content_kind(value) or next((kind for code, kind in _CODE.items() if isinstance(value, code)), None)
+    if is_of_users(cls.__module__) and not _is_variable(value) and _has_attributes(value):
+        return _OBJECT if known is None else _join(known, _OBJECT)
+    return known or _find_kind_of_libraries(value)
+
+
+def _find_kind_of_libraries(value: Any) -> Kind | None:
+    """The kind of an object of a library, which may hold objects of users."""
+    if type(value).__module__ in _HOLDERS or _is_part(value):
+        return _OBJECT
+    return _TRACED if _is_traced(value) else None
 
 
 @lru_cache(maxsize=64)
@@ -91,6 +107,7 @@ def _is_part(value: Any) -> bool:
 def _find_parts(*libraries: ModuleType | None) -> tuple[type, ...]:
     keras = [one for one in libraries[:2] if one is not None]
     found = [getattr(getattr(one, module, None), name, None) for one in keras for module, name in _PARTS]
+    found += [getattr(sys.modules.get(_ARRAYS), name, None) for name in ("TensorArray", "_EagerTensorArray")]
     found += [getattr(getattr(one.optimizers, "schedules", None), "LearningRateSchedule", None) for one in keras]
     return tuple(one for one in (*found, getattr(libraries[2], "Module", None)) if isinstance(one, type))
 
@@ -207,7 +224,7 @@ def _restore_class(cls: type, table: dict[str, Any]) -> None:
 
 
 def _list_in_class(cls: type) -> Collection[Any]:
-    bases = [base for base in cls.__bases__ if is_of_users(base.__module__)]
+    bases = [base for base in (*cls.__bases__, type(cls)) if is_of_users(base.__module__)]
     return [*(value for value in vars(cls).values() if type(value) not in ATOMS), *bases]
 
 
@@ -312,6 +329,11 @@ def _find_nothing(_: Any) -> tuple[()]:
 
 _OBJECT = Kind(_keep_object, _list_in_object)
 _CLASS = Kind(_keep_class, _list_in_class)
+#: one that is held as a value; of one that code names, what it names of it (see _list_in_function)
+_MODULE = Kind(
+    lambda module: (partial(restore_table, vars(module), dict(vars(module)), frozenset()),),
+    lambda module: [value for name, value in vars(module).items() if not name.startswith("__")],
+)
 _TRACED = Kind(_find_nothing, lambda function: (function.python_function,))
 #: code, and what holds it
 _CODE: dict[type, Kind] = {

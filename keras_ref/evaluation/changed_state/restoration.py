@@ -18,7 +18,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.evaluation.changed_state.kept_contents import REACHED, restore_contents, steps_to_undo
-from keras_ref.evaluation.changed_state.kept_objects import find_kind, read_slots, restore_slots, restore_table
+from keras_ref.evaluation.changed_state.kept_objects import (
+    find_kind,
+    find_what_callers_have,
+    read_slots,
+    restore_slots,
+    restore_table,
+)
 from keras_ref.evaluation.keras_objects.keras_classes import KerasVariable
 from keras_ref.evaluation.keras_objects.keras_parts import list_layers, unwrap_variable
 
@@ -59,6 +65,7 @@ class Restoration:
     def __init__(self) -> None:
         self._steps: list[Callable[[], Any]] = []
         self._around: Restoration | None = None
+        self._callers: list[Any] = []
 
     def __enter__(self) -> Self:
         self._around = _PRESENT.restoration
@@ -124,12 +131,15 @@ class Restoration:
         if slots:
             self.undo_by(restore_slots, owner, slots)
 
-    def keep_reached(self, *values: Any) -> None:
+    def keep_reached(self, *values: Any, callers: Sequence[Any] = ()) -> None:
         """Remember what is reached from values: objects, their classes, and what functions close over and name.
 
-        A layer that is not built is left alone, since building it lasts.
+        A layer that is not built is left alone, since building it lasts. So is what is reached from `callers`, which
+        are functions that are meant to change something.
         """
-        for step in steps_to_undo(*values, reach=REACHED, kind_of=find_kind):
+        self._callers += callers
+        without = find_what_callers_have(*self._callers)
+        for step in steps_to_undo(*values, reach=REACHED, without=without, kind_of=find_kind):
             self.undo_by(step)
 
     def keep_list(self, items: list[Any]) -> None:
