@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import sys
 import sysconfig
 import threading
 import traceback
@@ -32,6 +33,8 @@ class BadInput(ValueError):
 
     #: AutoGraph raises an error with this mark as it is, and no StagingError in its place
     ag_pass_through = True
+    #: Keras, too, which otherwise adds what the layer was called with
+    _keras_call_info_injected = True
 
 
 class UserCodeFailed(Exception):
@@ -89,12 +92,18 @@ class TrainStepFailed(UserCodeFailed):
 
 @contextmanager
 def running_user_code() -> Iterator[None]:
-    """Around a call of the user's code: what it raises becomes UserCodeFailed, unlike what the check itself raises."""
+    """Around a call of the user's code: what it raises becomes UserCodeFailed, unlike what the check itself raises.
+
+    Raises: MemoryError where memory does not suffice: that is about the machine, and says nothing of the ways in which
+    the code runs.
+    """
     try:
         yield
     except (BadInput, UserCodeFailed, AssertionError):
         raise
     except Exception as error:
+        if (memory := find_memory_error(error)) is not None:
+            raise memory from None
         raise UserCodeFailed(describe_error(error)) from error
 
 
@@ -109,12 +118,24 @@ def errors_as_bad_input() -> Iterator[None]:
     except (BackwardPassFailed, TrainStepFailed) as failed:
         raise BadInput(failed.message()) from failed.error
     except UserCodeFailed as failed:
-        if isinstance(failed.error, MemoryError):
-            raise failed.error from None
+        if (memory := find_memory_error(failed.error)) is not None:
+            raise memory from None
         raise BadInput(
             f"A subject must run on the data it is checked on. Received: {type(failed.error).__name__}: "
             f"{shorten_error(failed.error, find_place(failed.error))} Call it on them by itself first."
         ) from failed.error
+
+
+def find_memory_error(error: BaseException) -> MemoryError | None:
+    """The MemoryError that an error is: Python's own, TensorFlow's, and what AutoGraph makes of either; or None."""
+    while type(error).__name__ == "StagingError" and error.__context__ is not None:  # AutoGraph's copy of its context
+        error = error.__context__
+    if isinstance(error, MemoryError):
+        return error
+    library = sys.modules.get("tensorflow")
+    if library is not None and isinstance(error, library.errors.ResourceExhaustedError):
+        return MemoryError(shorten_error(error))
+    return None
 
 
 class CouldNotRun(Exception):

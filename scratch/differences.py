@@ -119,7 +119,8 @@ def _typical_size(at: Array) -> float:
 
 def measure_step(at: Array, offset: Array) -> Array:
     """The step that a weight really makes when it is set to at + offset: rounding included."""
-    return (at + offset) - at
+    with np.errstate(over="ignore"):  # beyond any number, where no loss is compared
+        return (at + offset) - at
 
 
 @cache

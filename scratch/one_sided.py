@@ -115,5 +115,6 @@ def _is_jumping(ahead: Array, behind: Array, base: float, step: Array, level: Ar
     """Whether the loss at the smallest steps is farther from its value at the point than any slope explains."""
     if len(step) < len(LADDER):
         return np.zeros(step.shape[1], bool)
-    steepest = np.maximum(np.abs(ahead[-8:] - base), np.abs(behind[-8:] - base))
+    with np.errstate(invalid="ignore"):  # of losses that are not finite
+        steepest = np.maximum(np.abs(ahead[-8:] - base), np.abs(behind[-8:] - base))
     return np.asarray((steepest > JUMP * level[-8:]).all(axis=0) & (steepest[-1] > LEFT * steepest[0]))

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.errors import BadInput
+from keras_ref.evaluation.changed_state.reached_resources import taking_data
 from keras_ref.evaluation.keras_objects.keras_classes import KerasVariable
 from keras_ref.evaluation.loss_function import Data
 
@@ -66,8 +67,9 @@ def is_data_set(x: Any) -> bool:
 
 def take_first_batches(x: Any, batches: int) -> list[Any]:
     """The first batches of a data set, lists as tuples: a DataLoader has [x, y]."""
-    found = [x[i] for i in range(min(batches, len(x)))] if isinstance(x, keras.utils.PyDataset) else x
-    return [tuple(one) if isinstance(one, list) else one for one in itertools.islice(iter(found), batches)]
+    with taking_data():
+        found = [x[i] for i in range(min(batches, len(x)))] if isinstance(x, keras.utils.PyDataset) else x
+        return [tuple(one) if isinstance(one, list) else one for one in itertools.islice(iter(found), batches)]
 
 
 def _join_batches(parts: tuple[Any, ...]) -> Any:

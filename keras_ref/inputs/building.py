@@ -9,7 +9,7 @@ from keras.src.layers.layer import CallSpec
 
 from keras_ref.errors import running_user_code
 from keras_ref.evaluation.changed_state.float64 import restore_process_state
-from keras_ref.evaluation.changed_state.restoration import Restoration
+from keras_ref.evaluation.changed_state.restoration import Restoration, find_outermost
 from keras_ref.evaluation.keras_objects.keras_parts import list_layers
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.inputs.call_arguments import CallArguments
@@ -38,6 +38,8 @@ def build_layer(layer: Any, arguments: CallArguments) -> None:
             restoration.keep_attributes(one)
         arguments.call(built, x)
         restoration.forget()
+    if (around := find_outermost()) is not None:  # what the layer leads to now is what is kept until the check ends
+        around.keep_reached(layer)
 
 
 def build_model(model: Any, x: Any) -> None:

@@ -23,6 +23,7 @@ import os
 import re
 import selectors
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -99,7 +100,7 @@ def describe_end(status: int) -> str:
 
 def _watch(process: subprocess.Popen[bytes], limits: Limits) -> tuple[str, str]:
     """(the limit that was passed, the last of what was written to stderr) of a process, when it has ended or has to."""
-    begun, written, last = time.monotonic(), 0, b""
+    begun, written, last, files = time.monotonic(), 0, b"", FilesInMemory()
     with selectors.DefaultSelector() as selector:
         for stream in (process.stdout, process.stderr, sys.stdin):
             if stream is not None:
@@ -114,17 +115,18 @@ def _watch(process: subprocess.Popen[bytes], limits: Limits) -> tuple[str, str]:
                 written += len(chunk)
                 last = (last + chunk)[-KEPT:] if key.fileobj is process.stderr else last
             size = written if process.stderr is not None else os.fstat(2).st_size
-            limit = _describe_limit(limits, seconds=time.monotonic() - begun, written=size, process=process.pid)
+            memory = measure_memory(process.pid, files) if limits.bytes else 0
+            limit = _describe_limit(limits, seconds=time.monotonic() - begun, written=size, memory=memory)
             if limit:
                 return limit, _decode_text(last)
     return "", _decode_text(last + _read_rest(process))
 
 
-def _describe_limit(limits: Limits, *, seconds: float, written: int, process: int) -> str:
+def _describe_limit(limits: Limits, *, seconds: float, written: int, memory: int) -> str:
     """The limit that was passed, in words; "" where none was."""
     if seconds > limits.seconds:
         return f"stopped after the time limit of {limits.seconds:g} s"
-    if limits.bytes and measure_memory(process) > limits.bytes:
+    if limits.bytes and memory > limits.bytes:
         return f"stopped at the memory limit of {limits.bytes / 2**20:.0f} MiB"
     if written > limits.output:
         return f"stopped after {limits.output / 2**20:.0f} MiB of output"
@@ -176,18 +178,84 @@ def find_descendants() -> list[int]:
     return found
 
 
-def measure_memory(process: int) -> int:
+class FilesInMemory:
+    """Files that lie in memory (/dev/shm, memfd), as processes are seen to have them open for writing.
+
+    They take memory as long as they are there, whether anybody has mapped them or not. One that is written and closed
+    between two looks is not seen.
+    """
+
+    def __init__(self) -> None:
+        self._devices = _find_devices_in_memory()
+        self._seen: dict[tuple[int, int], str] = {}
+        self._processes: set[int] = set()
+
+    def measure(self, processes: set[int]) -> int:
+        """The bytes of what these processes have open now, or had before, and of segments that they have made."""
+        self._processes |= processes
+        taken: dict[tuple[int, int], int] = {}
+        for one in processes:
+            with suppress(OSError):
+                for link in os.scandir(f"/proc/{one}/fd"):
+                    with suppress(OSError):
+                        self._look_at(link.path, taken)
+        for key, path in list(self._seen.items()):
+            with suppress(OSError):
+                found = os.stat(path)  # noqa: PTH116 (a path of the kernel's, ten times a second)
+                if (found.st_dev, found.st_ino) == key:
+                    taken[key] = found.st_blocks * 512
+            if key not in taken:
+                del self._seen[key]
+        return sum(taken.values()) + self._measure_segments()
+
+    def _look_at(self, link: str, taken: dict[tuple[int, int], int]) -> None:
+        """Take note of an open file, by its link in /proc, if it lies in memory and is written."""
+        found = os.stat(link)  # noqa: PTH116
+        if found.st_dev in self._devices and stat.S_ISREG(found.st_mode):
+            key = found.st_dev, found.st_ino
+            flags = Path(link.replace("/fd/", "/fdinfo/")).read_text().partition("flags:")[2].split()[0]
+            if key in self._seen or int(flags, 8) & os.O_ACCMODE != os.O_RDONLY:
+                self._seen[key], taken[key] = os.readlink(link), found.st_blocks * 512  # noqa: PTH115
+
+    def _measure_segments(self) -> int:
+        """The bytes of System V's shared memory that the processes have made."""
+        with suppress(OSError, ValueError, IndexError):
+            names, *lines = (line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines())
+            rows = (dict(zip(names, map(int, line), strict=True)) for line in lines)
+            return sum(row["rss"] for row in rows if row["cpid"] in self._processes)
+        return 0
+
+
+def _find_devices_in_memory() -> set[int]:
+    """The numbers of the file systems that lie in memory; the kernel has one of its own for memfd."""
+    found = set()
+    with suppress(OSError):
+        for line in Path("/proc/self/mounts").read_text().splitlines():
+            _, folder, kind, *_ = line.split()
+            if kind in {"tmpfs", "ramfs"}:
+                with suppress(OSError, ValueError):
+                    found.add(os.stat(folder.encode().decode("unicode_escape")).st_dev)  # noqa: PTH116
+    with suppress(OSError, AttributeError):  # Linux alone has it
+        number = os.memfd_create("gradtwin")
+        found.add(os.fstat(number).st_dev)
+        os.close(number)
+    return found
+
+
+def measure_memory(process: int, files: FilesInMemory) -> int:
     """Bytes of memory that a process and the descendants of this one have for themselves; 0 where nothing says so.
 
     Shared memory counts: several processes that have the same have it once, which the kernel says only of the largest.
+    So do files that lie in memory, of which the mapped ones are shared memory as well.
     """
     anonymous = shared = 0
-    for one in {process, *find_descendants()}:
+    every = {process, *find_descendants()}
+    for one in every:
         with suppress(OSError, ValueError):
             found = dict(RESIDENT.findall(Path(f"/proc/{one}/status").read_text()))
             anonymous += int(found.get("RssAnon", 0)) * 1024
             shared = max(shared, int(found.get("RssShmem", 0)) * 1024)
-    return anonymous + shared
+    return anonymous + max(shared, files.measure(every))
 
 
 def kill_tree(group: int) -> None:

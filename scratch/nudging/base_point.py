@@ -94,8 +94,9 @@ class BasePoint:
     @cached_property
     def noise(self) -> float:
         """The absolute rounding error of the loss at the point (see scratch.noise)."""
-        rolls = (self._perturb(Rounding(np.random.default_rng(k), common=k % 2 == 1, alone=True)) for k in range(ROLLS))
-        return noise_of((float(np.real(roll - self.base)) for roll in rolls), float(np.real(self.base)))
+        rolls = [self._perturb(Rounding(np.random.default_rng(k), common=k % 2 == 1, alone=True)) for k in range(ROLLS)]
+        with np.errstate(invalid="ignore"):  # of losses that are not finite
+            return noise_of((float(np.real(roll - self.base)) for roll in rolls), float(np.real(self.base)))
 
     def _perturb(self, rounding: Rounding) -> Any:
         """The loss at the point with every operation off by rounding."""

@@ -17,6 +17,7 @@ import numpy as np
 
 from scratch.arrays import Array
 from scratch.nudging.answers import Answering, Known, OtherSoftware, Question, WrongAnswer
+from scratch.nudging.submitting import Blocked, find_submitter, forget_submitter
 
 #: seconds without any answer after which workers are given up, at least
 PATIENCE = 60.0
@@ -83,6 +84,9 @@ def ask_workers(remote: Remote, *, results: list[Any], done: Callable[[int], Non
     left = list(range(len(remote.questions)))
     try:
         sent = _Sent.to(remote)
+    except Blocked:
+        _give_up_blocked(remote.executor, remote.patience, remote.given_up)
+        return left
     # a cluster without workers, say
     except Exception as error:  # noqa: BLE001
         _warn("Workers cannot be reached (%s). Their blocks are computed in this process.", error)
@@ -148,7 +152,9 @@ class _Sent:
         share = getattr(remote.executor, "share", None)
         return cls(
             executor=remote.executor,
-            function=remote.function if share is None else share(remote.function),
+            function=remote.function
+            if share is None
+            else find_submitter(remote.executor).call(remote.patience, share, remote.function),
             blocks=[(question.entries, question.offsets, question.places) for question in questions],
             accept=lambda i, answer: questions[i].accept(answer),
             patience=remote.patience,
@@ -161,11 +167,8 @@ def _collect(sent: _Sent, *, wanted: list[int], results: list[Any], done: Callab
     futures: dict[Any, int] = {}
     left = set(wanted)
     try:
-        for i in wanted:
-            # a pool that broke, or was shut down, accepts no more work
-            with suppress(Exception):
-                futures[sent.executor.submit(call_with_one_blas_thread, sent.function, *sent.blocks[i])] = i
-        for future in _collect_finished(futures, sent.patience):
+        _submit_blocks(sent, wanted, futures)
+        for future in _collect_finished(futures, 0 if sent.is_silent else sent.patience):
             i = futures[future]
             if _has_arrived(sent, i, future, results):
                 left.remove(i)
@@ -176,12 +179,41 @@ def _collect(sent: _Sent, *, wanted: list[int], results: list[Any], done: Callab
             wait(running)
         raise
     if any(not future.done() for future in futures):
-        _warn("Workers have not answered for %g s. Their blocks are computed in this process.", sent.patience)
+        if not sent.is_silent:
+            _warn("Workers have not answered for %g s. Their blocks are computed in this process.", sent.patience)
+            sent.is_silent = True
+            sent.given_up()
         for future in futures:
             future.cancel()
-        sent.is_silent = True
-        sent.given_up()
     return sorted(left)
+
+
+def _submit_blocks(sent: _Sent, wanted: list[int], futures: dict[Any, int]) -> None:
+    """Give an executor the wanted blocks, and fill in their futures; those that it does not take in time are left."""
+    for i in wanted:
+        try:
+            futures[_submit(sent, i)] = i
+        except Blocked:
+            _give_up_blocked(sent.executor, sent.patience, sent.given_up)
+            sent.is_silent = True
+            return
+        except Exception:  # noqa: BLE001, S112 (a pool that broke, or was shut down, accepts no more work)
+            continue
+
+
+def _submit(sent: _Sent, i: int) -> Any:
+    """The future of block i. Raises: Blocked where remote workers' executor does not take it in time."""
+    work = (call_with_one_blas_thread, sent.function, *sent.blocks[i])
+    if sent.patience is None:
+        return sent.executor.submit(*work)
+    return find_submitter(sent.executor).call(sent.patience, sent.executor.submit, *work)
+
+
+def _give_up_blocked(executor: Any, patience: float | None, given_up: Callable[[], None]) -> None:
+    """Leave an executor alone that takes no work."""
+    _warn("An executor has not taken any work for %g s. Its blocks are computed in this process.", patience)
+    forget_submitter(executor)
+    given_up()
 
 
 def _has_arrived(sent: _Sent, i: int, future: Any, results: list[Any]) -> bool:

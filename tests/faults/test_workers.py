@@ -1,6 +1,8 @@
 """Workers that lie, fail, answer twice, late or never: none is believed; the numbers are those of this process."""
 
+import gc
 import threading
+import time
 from concurrent.futures import Executor, Future
 
 import numpy as np
@@ -152,3 +154,83 @@ def test_a_slow_worker_is_waited_for():
     assert (np.abs(found - true) <= 1e-12 * np.abs(true)).all()
     assert executor.asked > 5
     assert asking.executor is executor
+
+
+class Blocking(Executor):
+    """Takes `few` blocks, and then no work: whoever gives it any waits."""
+
+    _max_workers = 2
+
+    def __init__(self, few):
+        self.few, self.asked, self.goes_on, self.threads = few, 0, threading.Event(), set()
+
+    def take(self):
+        self.asked += 1
+        self.threads.add(threading.get_ident())
+        if self.asked > self.few:
+            self.goes_on.wait()
+
+    def submit(self, function, /, *arguments, **keywords):
+        self.take()
+        future = Future()
+        future.set_result(function(*arguments, **keywords))
+        return future
+
+
+class BlockingWhereItShares(Blocking):
+    """Waits where it is given what all blocks need."""
+
+    def share(self, function):
+        self.take()
+        return function
+
+
+class Unhashable(Blocking):
+    """Nothing weak refers to it, and no dictionary has it as a key."""
+
+    __slots__ = ()
+    __hash__ = None
+
+
+@pytest.mark.parametrize("few", [0, 2])
+@pytest.mark.parametrize("kind", [Blocking, BlockingWhereItShares, Unhashable])
+def test_an_executor_that_takes_no_work_is_given_up(kind, few, caplog, monkeypatch):
+    monkeypatch.setattr(blocks, "PATIENCE", 0.3)
+    executor = kind(few)
+    try:
+        asking = nudges(executor)
+        found = asking.losses("dense/kernel", ENTRIES, OFFSETS)
+        asked = executor.asked
+        assert asked == few + 1
+        true = nudges(None, plain=True).losses("dense/kernel", ENTRIES, OFFSETS)
+        assert (np.abs(found - true) <= 1e-12 * np.abs(true)).all()
+        assert [record.getMessage() for record in caplog.records if record.name == "gradtwin"] == [
+            "An executor has not taken any work for 0.3 s. Its blocks are computed in this process."
+        ]
+        asking.losses("dense/kernel", ENTRIES, OFFSETS)  # and not waited for a second time
+        assert executor.asked == asked
+    finally:
+        executor.goes_on.set()
+
+
+def test_an_executor_is_given_work_by_one_thread():
+    """Processes that it starts may end with the thread that has started them."""
+    executor = Blocking(10**6)
+    for _ in range(3):
+        nudges(executor).losses("dense/kernel", ENTRIES, OFFSETS)
+    assert executor.asked > 10
+    assert len(executor.threads) == 1
+
+
+def test_no_thread_is_left_for_an_executor_that_is_gone():
+    def count_threads():
+        gc.collect()
+        time.sleep(0.05)  # in which a thread ends
+        return sum(thread.name == "submitter" for thread in threading.enumerate())
+
+    before = count_threads()
+    executor = Blocking(10**6)
+    nudges(executor).losses("dense/kernel", ENTRIES, OFFSETS)
+    assert count_threads() == before + 1
+    del executor
+    assert count_threads() == before

@@ -8,6 +8,7 @@ when the block ends, whatever ends it. Every change goes through Restoration, wh
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -209,6 +210,8 @@ def restore_process_state() -> Iterator[None]:
     with Restoration() as restoration:
         restoration.undo_by(random.setstate, random.getstate())
         restoration.undo_by(np.random.set_state, np.random.get_state())  # noqa: NPY002 (the user's)
+        if (torch := sys.modules.get("torch")) is not None:
+            restoration.undo_by(torch.random.set_rng_state, torch.random.get_rng_state())
         restoration.keep_attributes(global_state.GLOBAL_STATE_TRACKER)
         _keep_random_state_of_tensorflow(restoration)
         keep_warnings(restoration)

@@ -12,9 +12,9 @@ A check lets a model, Keras and TensorFlow be something else for a while. Theref
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial, wraps
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 import tensorflow as tf
@@ -29,6 +29,8 @@ from tensorflow.python.ops.script_ops import FuncRegistry
 
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.changed_state.held_signals import HeldSignals, is_in_handler
+from keras_ref.evaluation.changed_state.kept_process import keep_process
+from keras_ref.evaluation.changed_state.reached_resources import keep_reached_resources
 from keras_ref.evaluation.changed_state.reached_variables import find_outermost_frame, keep_reached_variables
 from keras_ref.evaluation.changed_state.restoration import Restoration, keep_warnings
 from keras_ref.undoing import let_packages_warn
@@ -43,6 +45,10 @@ LASTING = ("object_name_uids", "global_seed_generator")
 #: what TensorFlow's eager context keeps for each thread, and a block that was cut off may leave changed
 EAGER = ("is_eager", "device_name", "device_spec", "scope_name")
 
+#: options of a verb that are its caller's: they are meant to change what is the caller's
+ITS_CALLERS = ("progress", "executor")
+#: arguments that hold numbers, and are no objects with code
+DATA = (list, tuple, dict, np.ndarray, tf.Tensor)
 #: held by the thread that checks
 _LOCK = threading.RLock()
 
@@ -55,8 +61,8 @@ class Guard:
         self._restoration = Restoration()
         self._is_outermost = not _LOCK._is_owned()  # type: ignore[attr-defined]
 
-    def begin(self) -> None:
-        """Hold signals and the lock, and remember what belongs to this thread.
+    def begin(self, given: Iterable[Any], callers: Sequence[Any]) -> None:
+        """Hold signals and the lock, and remember what belongs to this thread, and what the given objects lead to.
 
         Raises: BadInput in a graph, and where another check waits: in the handler of a signal, or a callback repeated.
         """
@@ -78,6 +84,10 @@ class Guard:
         keep_warnings(self._restoration)
         let_packages_warn()
         keep_reached_variables(self._restoration)
+        if self._is_outermost:
+            keep_process(self._restoration)
+            keep_reached_resources(self._restoration)
+            self._restoration.keep_reached(*given, callers=callers)
 
     def end(self) -> None:
         """Undo everything, and let go. A second call does what an interrupted first one has left."""
@@ -100,7 +110,7 @@ def leaves_no_trace(verb: Callable[Parameters, Result]) -> Callable[Parameters, 
         guard = Guard()
         try:
             try:
-                guard.begin()
+                guard.begin(*_list_objects(arguments, options))
                 with ticking(cast("Progress | None", options.get("progress")), "preparing") as progress:
                     if progress is not None:
                         options["progress"] = progress
@@ -112,6 +122,13 @@ def leaves_no_trace(verb: Callable[Parameters, Result]) -> Callable[Parameters, 
 
     # AutoGraph, which rewrites what a tf.function calls, leaves a verb and all that it calls as they are
     return cast("Callable[Parameters, Result]", autograph_artifact(guarded))
+
+
+def _list_objects(arguments: Sequence[Any], options: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
+    """The objects and functions among the arguments of a verb, and those that tell or compute for its caller."""
+    given = [*arguments, *(value for name, value in options.items() if name not in ITS_CALLERS)]
+    callers = [options[name] for name in ITS_CALLERS if options.get(name) is not None]
+    return [value for value in given if not isinstance(value, DATA)], callers
 
 
 def require_eager() -> None:

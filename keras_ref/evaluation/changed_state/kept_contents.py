@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import math
 import random
 import sys
+import threading
 import types
+from array import array
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -30,18 +34,21 @@ class Kind:
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """What is remembered: arrays of so many bytes, what is in containers of so many items, so many levels."""
+    """What is remembered: arrays of so many bytes, and all together; what is in containers of so many items; levels."""
 
     array: float = math.inf
+    arrays: float = math.inf
     items: float = math.inf
     levels: float = math.inf
 
 
 #: of the attributes of layers, losses and optimizers, which are remembered several times in a check
 ATTRIBUTES = Reach(array=2**24, items=2**14)
+#: of what the arguments of a verb lead to, which is remembered once
+REACHED = Reach(array=2**24, arrays=2**28, items=2**14)
 
 
-def find_kind(value: Any) -> Kind | None:
+def find_content_kind(value: Any) -> Kind | None:
     """The kind of a value, as Python and NumPy have them; None where it is of no such kind."""
     if type(value) in ATOMS or not isinstance(value, _CHANGING):
         return None
@@ -57,24 +64,35 @@ def _is_tracked_list(value: Any) -> bool:
 
 
 def steps_to_undo(
-    *values: Any, reach: Reach = ATTRIBUTES, kind_of: Callable[[Any], Kind | None] = find_kind
+    *values: Any,
+    reach: Reach = ATTRIBUTES,
+    without: Collection[int] = (),
+    kind_of: Callable[[Any], Kind | None] = find_content_kind,
 ) -> Iterator[Step]:
-    """The steps that put values back which change in place, and what is in them."""
+    """The steps that put values back which change in place, and what is in them.
 
-    def inside(value: Any) -> Collection[Any] | None:
-        plain = _unwrap_container(value)
-        kind = kind_of(plain)
+    without   the identities of values that are left alone, with what is in them
+    """
+    plain: Any = None
+    kind: Kind | None = None
+
+    def inside(_: Any) -> Collection[Any] | None:  # of the value that was given last
         if kind is None:
             return None
         parts = kind.inside(plain)
         return parts if len(parts) <= reach.items else ()
 
-    values = tuple(value for value in values if type(value) not in ATOMS)
+    values, left = tuple(value for value in values if type(value) not in ATOMS), reach.arrays
     for value in walk_everything(values, inside, levels=reach.levels):
         plain = _unwrap_container(value)
-        kind = kind_of(plain)
-        if kind is not None and not (isinstance(plain, np.ndarray) and plain.nbytes > reach.array):
-            yield from kind.steps(plain)
+        kind = None if id(plain) in without else kind_of(plain)
+        if kind is None:
+            continue
+        if isinstance(plain, np.ndarray):
+            if plain.nbytes > min(reach.array, left):
+                continue
+            left -= plain.nbytes
+        yield from kind.steps(plain)
 
 
 def _unwrap_container(value: Any) -> Any:
@@ -113,6 +131,25 @@ def _restore_array(array: Any, before: Any) -> None:
         array[...] = before
 
 
+def _restore_file(file: Any, held: Any, place: int) -> None:
+    """Give a file in memory what it held, and the place in it where it is read and written."""
+    if file.closed:  # which no file undoes
+        return
+    if file.getvalue() != held:
+        file.seek(0)
+        file.truncate()
+        file.write(held)
+    file.seek(place)
+
+
+def _keep_context(variable: ContextVar[Any]) -> Iterable[Step]:
+    """One that has no value, nor a default, cannot lose the one that it gets."""
+    try:
+        return (partial(variable.set, variable.get()),)
+    except LookupError:
+        return ()
+
+
 _KINDS: dict[type, Kind] = {
     list: Kind(_keep_items, lambda items: items),
     dict: Kind(_keep_items, lambda table: table.values()),
@@ -121,6 +158,12 @@ _KINDS: dict[type, Kind] = {
     frozenset: Kind(lambda _: (), lambda items: items),
     types.SimpleNamespace: Kind(lambda space: _keep_items(vars(space)), lambda space: vars(space).values()),
     deque: Kind(lambda queue: (partial(_restore_queue, queue, tuple(queue)),), lambda queue: queue),
+    memoryview: Kind(lambda _: (), lambda view: (view.obj,)),
+    threading.local: Kind(lambda local: _keep_items(vars(local)), lambda local: vars(local).values()),
+    ContextVar: Kind(_keep_context),
+    array: Kind(lambda data: (partial(data.__setitem__, slice(None), data[:]),)),
+    io.BytesIO: Kind(lambda data: (partial(_restore_file, data, data.getvalue(), data.tell()),)),
+    io.StringIO: Kind(lambda text: (partial(_restore_file, text, text.getvalue(), text.tell()),)),
     bytearray: Kind(lambda data: (partial(data.__setitem__, slice(None), bytes(data)),)),
     np.ndarray: Kind(_keep_array),
     np.random.Generator: Kind(lambda one: (partial(setattr, one.bit_generator, "state", one.bit_generator.state),)),

@@ -8,7 +8,6 @@ and in the end by keras_ref/evaluation/changed_state/guard.py, which holds signa
 from __future__ import annotations
 
 import threading
-import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,7 +17,14 @@ from typing import Any, Self
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.evaluation.changed_state.kept_contents import restore_contents, steps_to_undo
+from keras_ref.evaluation.changed_state.kept_contents import REACHED, restore_contents, steps_to_undo
+from keras_ref.evaluation.changed_state.kept_objects import (
+    find_kind,
+    find_what_callers_have,
+    read_slots,
+    restore_slots,
+    restore_table,
+)
 from keras_ref.evaluation.keras_objects.keras_classes import KerasVariable
 from keras_ref.evaluation.keras_objects.keras_parts import list_layers, unwrap_variable
 
@@ -45,12 +51,21 @@ def apart() -> Iterator[None]:
         _PRESENT.restoration = around
 
 
+def find_outermost() -> Restoration | None:
+    """The outermost block that is open in this thread: that of a verb."""
+    found = _PRESENT.restoration
+    while found is not None and found._around is not None:
+        found = found._around
+    return found
+
+
 class Restoration:
     """Changes attributes and variables; on leaving the `with` block undoes every change, the last one first."""
 
     def __init__(self) -> None:
         self._steps: list[Callable[[], Any]] = []
         self._around: Restoration | None = None
+        self._callers: list[Any] = []
 
     def __enter__(self) -> Self:
         self._around = _PRESENT.restoration
@@ -112,9 +127,20 @@ class Restoration:
         slots = read_slots(owner)
         for step in steps_to_undo(*table.values(), *slots.values()):
             self.undo_by(step)
-        self.undo_by(_restore_table, vars(owner), table, frozenset(without))
+        self.undo_by(restore_table, vars(owner), table, frozenset(without))
         if slots:
-            self.undo_by(_restore_slots, owner, slots)
+            self.undo_by(restore_slots, owner, slots)
+
+    def keep_reached(self, *values: Any, callers: Sequence[Any] = ()) -> None:
+        """Remember what is reached from values: objects, their classes, and what functions close over and name.
+
+        A layer that is not built is left alone, since building it lasts. So is what is reached from `callers`, which
+        are functions that are meant to change something.
+        """
+        self._callers += callers
+        without = find_what_callers_have(*self._callers)
+        for step in steps_to_undo(*values, reach=REACHED, without=without, kind_of=find_kind):
+            self.undo_by(step)
 
     def keep_list(self, items: list[Any]) -> None:
         """Remember what a list holds."""
@@ -141,39 +167,6 @@ def keep_warnings(restoration: Restoration) -> None:
     restoration.keep_list(warnings.filters)  # type: ignore[arg-type]
     for name in ("filters", "showwarning", "_showwarnmsg_impl"):
         restoration.undo_by(setattr, warnings, name, getattr(warnings, name))
-
-
-def _restore_table(table: dict[str, Any], items: dict[str, Any], without: frozenset[str]) -> None:
-    """Give a dictionary of attributes its former items; those in `without` stay as they are."""
-    for name in table.keys() - without:  # those in `without` are never taken out: an interruption would lose them
-        table.pop(name, None)
-    table.update(items)
-
-
-#: in the place of the value of a slot that has none
-_EMPTY = object()
-
-
-def read_slots(owner: Any) -> dict[types.MemberDescriptorType, Any]:
-    """The values of the attributes that the classes of an object name in `__slots__`: vars() has none of these."""
-    slotted = [vars(cls).values() for cls in type(owner).__mro__ if "__slots__" in vars(cls)]
-    slots = [one for values in slotted for one in values if isinstance(one, types.MemberDescriptorType)]
-    return {slot: _read_slot(slot, owner) for slot in slots}
-
-
-def _read_slot(slot: types.MemberDescriptorType, owner: Any) -> Any:
-    try:
-        return slot.__get__(owner)
-    except AttributeError:
-        return _EMPTY
-
-
-def _restore_slots(owner: Any, slots: dict[types.MemberDescriptorType, Any]) -> None:
-    for slot, value in slots.items():
-        if value is not _EMPTY:
-            slot.__set__(owner, value)
-        elif _read_slot(slot, owner) is not _EMPTY:
-            slot.__delete__(owner)
 
 
 def _restore_value(variable: tf.Variable, value: Any) -> None:

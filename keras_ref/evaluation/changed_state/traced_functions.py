@@ -130,6 +130,9 @@ class _Block:
                 )
         if captured and _RECORDS and in_stateless_scope():
             _RECORDS[-1].append(str(function.name))
+        for tensor in captured:  # the handle of a table, which is a resource of Python's then
+            table = getattr(tensor, "_parent_trackable", lambda: None)()
+            getattr(table, "resource_handle", None)  # which is remembered where it is taken
         for variable in function.graph.variables:
             if id(variable) not in self.met:
                 with tf.init_scope():
