@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import signal
+import stat
 import sys
 import threading
 import time
@@ -103,9 +104,10 @@ def refuse_outputs(outputs: Iterable[Output], *, inputs: Iterable[str] = (), for
                 raise _make_refusal(output.option, f"must not name the file that {other.option} names", output.path)
         seen.append(output)
         if force and not _is_ours(output):
+            why = "holds something else" if os.access(output.path, os.R_OK) else "cannot be read"
             raise CouldNotRun(
                 f"{output.option} must name a new file, or one that gradtwin {output.command} wrote. Received: "
-                f"{output.path}, which holds something else. Choose another path, or pass {force} to overwrite it."
+                f"{output.path}, which {why}. Choose another path, or pass {force} to overwrite it."
             )
 
 
@@ -164,6 +166,25 @@ def is_folder(path: str) -> bool:
 
 
 _ENDS = (".py", f"{os.sep}__init__.py")
+
+
+def require_readable(path: str) -> None:
+    """Refuse a file or folder that may not be read, whatever would otherwise be said of what is in it.
+
+    Raises: CouldNotRun.
+    """
+    try:
+        if stat.S_ISDIR(os.stat(path).st_mode):  # noqa: PTH116 (Path.stat raises the same)
+            os.scandir(path).close()
+        elif is_plain_file(path):
+            Path(path).open("rb").close()
+    except PermissionError as error:
+        raise CouldNotRun(
+            f"A file must be readable. Received: {path}: {error.strerror}. Change its permissions, or those of its "
+            "folder."
+        ) from error
+    except NO_PATH:  # is said by whoever reads it
+        return
 
 
 def read_text(path: str | Path) -> str:
@@ -317,9 +338,10 @@ def _is_ours(output: Output) -> bool:
 
 
 def _begins_as(path: str, kind: str, command: str = "") -> bool:
-    """Whether a file begins as one of a kind that a command of gradtwin writes."""
-    with Path(path).open(encoding="utf-8", errors="replace") as file:
+    """Whether a file begins as one of a kind that a command of gradtwin writes; one that cannot be read does not."""
+    with suppress(OSError), Path(path).open(encoding="utf-8", errors="replace") as file:
         return re.match(KINDS[kind].format(command), file.read(HEAD)) is not None
+    return False
 
 
 def refuse_unwritable(option: str, path: str) -> None:
