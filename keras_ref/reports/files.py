@@ -45,21 +45,8 @@ HEAD = 2**16
 READ = frozenset(
     f".{end}"
     for end in [
-        "py",
-        "pyi",
-        "pyc",
-        "pyd",
-        "so",
-        "toml",
-        "keras",
-        "h5",
-        "hdf5",
-        "pb",
-        "npz",
-        "npy",
-        "csv",
-        "parquet",
-        "tfrecord",
+        *("py", "pyi", "pyc", "pyd", "so", "toml", "keras", "h5", "hdf5", "pb"),
+        *("npz", "npy", "csv", "parquet", "tfrecord"),
         *("pt", "pth", "ckpt", "safetensors", "onnx", "tflite", "gguf", "pkl", "pickle", "joblib", "index"),
         *("tsv", "mat", "arrow", "feather", "msgpack", "gz", "bz2", "xz", "zst", "zip", "tar", "db", "sqlite"),
     ]
@@ -369,11 +356,24 @@ def _find_write_error(target: Path) -> int:
         return errno.EISDIR
     if not place.is_dir():
         return errno.ENOENT
+    if _is_mounted(target):
+        raise OSError(errno.EBUSY, "it is mounted by itself, and no other file can be put into its place")
     if target.is_block_device() or target.is_socket():
         raise OSError(errno.EINVAL, "it is a disk" if target.is_block_device() else "it is a socket")
     if target.exists() and not os.access(target, os.W_OK):
         return errno.EACCES
     return errno.EACCES if _is_replaced(target) and not os.access(place, os.W_OK) else 0
+
+
+def _is_mounted(file: Path) -> bool:
+    """Whether a plain file is the end of a mount, as one is that a container was given by itself (Linux)."""
+    with suppress(OSError):
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        places = (line.split(" ")[4] for line in lines)
+        # a space and what else would part the line is written in octal there
+        named = {re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), place) for place in places}
+        return file.is_file() and str(file.resolve()) in named
+    return False
 
 
 def _make_refusal(option: str, rule: str, path: str) -> CouldNotRun:

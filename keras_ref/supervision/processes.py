@@ -70,7 +70,7 @@ def _remove_all(folder: str) -> None:
     """
     marked = f"TMPDIR={folder}\0".encode()
     for _ in range(100):
-        if not any([_kill_marked(one, marked) for one in Path("/proc").glob("[0-9]*")]):
+        if not sum(_kill_marked(one, marked) for one in Path("/proc").glob("[0-9]*")):
             break
         time.sleep(0.01)
     remove_folder(folder)
@@ -225,8 +225,12 @@ def _make_environment() -> dict[str, str]:
 def read_document(path: Path) -> Any:
     """The JSON in a file that a command was asked to write; None where it is too long, or is no JSON."""
     with suppress(ValueError, RecursionError):
-        return json.loads(read_written(path))
+        return json.loads(read_written(path), parse_constant=_refuse_constant)
     return None
+
+
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
 
 
 def read_written(path: Path) -> str:

@@ -40,7 +40,7 @@ KEPT = 2**16
 #: the lines of /proc/PID/status on memory that is no file's
 RESIDENT = re.compile(r"^(RssAnon|RssShmem):\s+(\d+) kB$", re.MULTILINE)
 #: how the link of an open file begins that is in memory, and counts as memory
-IN_MEMORY = ("/memfd:", "/dev/shm/")
+IN_MEMORY = ("/memfd:", "/dev/shm/")  # noqa: S108 (nothing is written there)
 #: how a folder is opened, and nothing else
 OPENED = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 #: prctl(2): orphaned descendants become children of this process; the signal that a process gets when its parent ends
@@ -256,13 +256,13 @@ def _empty_folder(here: int) -> None:
             if not name and not down:
                 return
             if name:
-                os.chmod(name, 0o700, dir_fd=here)  # noqa: PTH101
+                os.chmod(name, 0o700, dir_fd=here)
             before, here = here, os.open(name or "..", OPENED, dir_fd=here)
             os.close(before)
             if name:
                 down.append(name)
             else:
-                os.rmdir(down.pop(), dir_fd=here)  # noqa: PTH106
+                os.rmdir(down.pop(), dir_fd=here)
     finally:
         os.close(here)
 
@@ -275,7 +275,7 @@ def _remove_files(folder: int) -> str:
             if entry.is_dir(follow_symlinks=False):
                 name = entry.name
             else:
-                os.unlink(entry.name, dir_fd=folder)  # noqa: PTH108
+                os.unlink(entry.name, dir_fd=folder)
     return name
 
 

@@ -8,7 +8,8 @@ BY_MEMORY = ({}, "stopped at the memory limit of 256 MiB")
 ENDED = ({}, "ended with exit status 0")
 #: in C, without what Python keeps of it
 PRCTL = "import ctypes; prctl = ctypes.CDLL(None).prctl"
-#: what a subject does → (its code, limits, how the report says that it ended; None: by its supervisor's end, or in time)
+#: what a subject does → (its code, limits, how the report says that it ended;
+#: None: by the end of its supervisor)
 ODD = {
     # files
     "closes every file": ("os.closerange(0, 4096); time.sleep(600)", *IN_TIME),
@@ -32,7 +33,7 @@ ODD = {
     "leaves folders of any depth, links and files that nobody may read": (
         (
             "os.chdir(os.environ['TMPDIR'])\nos.symlink(os.environ['GRADTWIN_KEPT'], 'link')\nopen('a', 'w').close()\n"
-            "os.chmod('a', 0)\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')\nopen('b', 'w').close()\n"
+            "os.chmod('a', 0)\nfor _ in range(300): os.mkdir('d' * 99); os.chdir('d' * 99)\nopen('b', 'w').close()\n"
             "os.chmod('.', 0); os._exit(0)"
         ),
         *ENDED,
@@ -107,8 +108,10 @@ ODD = {
     ),
     # its supervisor
     "adopts orphans itself": (
-        f"{PRCTL}; prctl(36, 1, 0, 0, 0)\nif os.fork() == 0:\n    os.setsid()\n    os.fork() and os._exit(0)\n"
-        "    time.sleep(600)\ntime.sleep(0.3); os._exit(0)",
+        (
+            f"{PRCTL}; prctl(36, 1, 0, 0, 0)\nif os.fork() == 0:\n    os.setsid()\n    os.fork() and os._exit(0)\n"
+            "    time.sleep(600)\ntime.sleep(0.3); os._exit(0)"
+        ),
         *ENDED,
     ),
     "kills its supervisor and does not end with it": (
@@ -117,8 +120,10 @@ ODD = {
         "stopped, for the process that supervises it was killed by SIGKILL",
     ),
     "kills its supervisor and leaves a daemon": (
-        f"{PRCTL}; prctl(1, 0, 0, 0, 0)\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(600)\n"
-        "time.sleep(0.3); os.kill(os.getppid(), 9); os._exit(0)",
+        (
+            f"{PRCTL}; prctl(1, 0, 0, 0, 0)\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(600)\n"
+            "time.sleep(0.3); os.kill(os.getppid(), 9); os._exit(0)"
+        ),
         {},
         "stopped, for the process that supervises it was killed by SIGKILL",
     ),
@@ -133,7 +138,10 @@ ODD = {
         None,
     ),
     "forges how it ended": (
-        "open(f'/proc/{os.getppid()}/fd/1', 'w').write('{\"status\": 0, \"limit\": \"\", \"stderr\": \"\"}'); os._exit(0)",
+        (
+            'open(f\'/proc/{os.getppid()}/fd/1\', \'w\').write(\'{"status": 0, "limit": "", "stderr": ""}\')\n'
+            "os._exit(0)"
+        ),
         {},
         None,
     ),

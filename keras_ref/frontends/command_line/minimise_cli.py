@@ -106,7 +106,7 @@ def run_isolated(target: str, script: str) -> int:
         command = own_command("keras_ref", *given, "--script", str(file))
         end = run_limited(command, Limits(seconds=ISOLATED, bytes=default_memory(), output=OUTPUT))
         found = read_written(file)
-    raise_refusal(end)
+    raise_refusal(end, folder)
     if end.limit or end.status not in (0, FINDING) or not found:
         how = end.limit or describe_end(end.status)
         raise CouldNotRun(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from keras_ref.errors import CouldNotRun
+from keras_ref.errors import CouldNotRun, refuse_temporary_files
 from keras_ref.frontends.invocations import variable_names
 from keras_ref.frontends.invocations.invocation import Invocation
 from keras_ref.frontends.invocations.recorded import read_written_report
@@ -34,7 +34,7 @@ def run_isolated(invocation: Invocation, target: str) -> Report:
     report = read_written_report(written, target)
     if report is not None:
         return replace(report, replay=alone.replay())
-    raise_refusal(end)
+    raise_refusal(end, folder)
     return report_crash(target, end, alone.replay())
 
 
@@ -64,11 +64,16 @@ def choose_limits(invocation: Invocation) -> Limits:
     )
 
 
-def raise_refusal(end: End) -> None:
-    """Raises: CouldNotRun where the child has said what it needs; RuntimeError for an error of gradtwin's own."""
+def raise_refusal(end: End, folder: str = "") -> None:
+    """Raises: CouldNotRun where the child has said what it needs; RuntimeError for an error of gradtwin's own.
+
+    folder   where it was asked to write: that it could not is a lack of space for temporary files
+    """
     last = next((line.strip() for line in reversed(end.stderr.splitlines()) if line.strip()), "")
     if end.limit or not last.startswith(PREFIX):
         return
+    if end.status == 2 and folder and folder in last:
+        raise refuse_temporary_files(f"{Path(folder).parent}, which is full")
     if end.status == 2:
         raise CouldNotRun(last.removeprefix(PREFIX))
     if end.status == 3:
