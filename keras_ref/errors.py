@@ -145,6 +145,17 @@ class CouldNotRun(Exception):
         super().__init__(_make_visible(message))
 
 
+def refuse_temporary_files(received: str) -> CouldNotRun:
+    """What is said where there is no place for temporary files, or none any more.
+
+    received   the folder and what is wrong with it
+    """
+    return CouldNotRun(
+        "There must be a folder for temporary files that has space and may be written. Received: "
+        f"{received}. Free some space, or name one in TMPDIR."
+    )
+
+
 def join_names(names: Iterable[Any]) -> str:
     """Names in a sentence: a file may have thousands."""
     every = [*map(str, names)]

@@ -56,6 +56,7 @@ def read_record(path: str) -> tuple[dict[str, Any], list[Result]]:
         f"--table must name a file that `gradtwin campaign --file` wrote. Received: {path}. Choose another path."
     )
     try:
+        files.require_readable(path)
         first, _, _ = files.read_text(path).partition("\n")
     except files.NO_PATH as error:
         raise none from error

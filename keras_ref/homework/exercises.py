@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.reports.files import NO_PATH, explain_no_path, read_text, refuse_hidden_name, write
+from keras_ref.reports.files import NO_PATH, explain_no_path, read_text, refuse_hidden_name, require_readable, write
 from scratch.arrays import Array
 
 
@@ -203,8 +203,9 @@ def hand_out(folder: str) -> list[str]:
 def find_exercise(path: str, given: str = "") -> Exercise:
     """The exercise of a submission: the one given, else that of its line EXERCISE = …, else that of its file's name.
 
-    The file is read, not run. Raises: CouldNotRun where there is none of them.
+    The file is read, not run. Raises: CouldNotRun where there is none of them, or it may not be read.
     """
+    require_readable(path)
     name = given or _read_stated(path) or next((n for n in EXERCISES if n in Path(path).stem.lower()), "")
     if name not in EXERCISES:
         raise CouldNotRun(

@@ -20,7 +20,7 @@ from keras_ref.programs.program import Point, Program, Stage
 from keras_ref.programs.remote import RemoteProgram
 from keras_ref.programs.targets import open_object
 from keras_ref.reports.comparison import Row
-from keras_ref.reports.files import is_folder, is_plain_file
+from keras_ref.reports.files import is_folder, is_plain_file, require_readable
 from scratch.arrays import Array
 from scratch.differences import UNIT, Richardson
 
@@ -333,6 +333,8 @@ def list_submissions(paths: list[str]) -> list[str]:
     """The files of some paths; of a folder all of its Python files. Raises: CouldNotRun where there is none."""
     found = []
     for path in paths:
+        if not is_plain_file(path):  # of a file its own grade says so
+            require_readable(path)
         if is_folder(path):
             found += sorted(str(file) for file in Path(path).glob("**/*.py") if not file.name.startswith(("_", ".")))
         elif is_plain_file(path):

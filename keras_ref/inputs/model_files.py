@@ -17,6 +17,7 @@ from typing import Any
 from keras_ref.errors import CouldNotRun, shorten_error
 from keras_ref.inputs.archives import require_declared_size
 from keras_ref.inputs.keras_2_configs import require_no_code
+from keras_ref.reports.files import require_readable
 from keras_ref.undoing import undoing
 
 #: how the names of model files end
@@ -35,6 +36,7 @@ def is_model_file(target: str) -> bool:
 def load_model_file(target: str, *, unsafe: bool = False) -> Any:
     """The model of a file. Raises: CouldNotRun."""
     path = Path(target)
+    require_readable(target)
     if not os.path.exists(path):  # noqa: PTH110 (Path.exists raises for a name that no file can have)
         raise CouldNotRun(f"A model file must exist. Received: {target}, which does not. Check the path.")
     if not path.is_file() or path.suffix not in ENDINGS:

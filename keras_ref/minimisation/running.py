@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from keras.src.backend.common import global_state
 
 from keras_ref.evaluation.changed_state.float64 import POLICY, restore_process_state
 from keras_ref.own_modules import list_isolating_flags
-from keras_ref.supervision.processes import OUTPUT, default_memory, run_limited
+from keras_ref.supervision.processes import OUTPUT, default_memory, making_folder, run_limited
 from keras_ref.supervision.supervise import Limits
 from keras_ref.undoing import undoing
 
@@ -51,7 +50,7 @@ def running(text: str) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def _file(text: str) -> Iterator[Path]:
-    with TemporaryDirectory() as folder:
+    with making_folder() as folder:
         file = Path(folder, "finding.py")
         file.write_text(text, encoding="utf-8")
         yield file

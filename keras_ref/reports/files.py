@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import signal
+import stat
 import sys
 import threading
 import time
@@ -44,21 +45,8 @@ HEAD = 2**16
 READ = frozenset(
     f".{end}"
     for end in [
-        "py",
-        "pyi",
-        "pyc",
-        "pyd",
-        "so",
-        "toml",
-        "keras",
-        "h5",
-        "hdf5",
-        "pb",
-        "npz",
-        "npy",
-        "csv",
-        "parquet",
-        "tfrecord",
+        *("py", "pyi", "pyc", "pyd", "so", "toml", "keras", "h5", "hdf5", "pb"),
+        *("npz", "npy", "csv", "parquet", "tfrecord"),
         *("pt", "pth", "ckpt", "safetensors", "onnx", "tflite", "gguf", "pkl", "pickle", "joblib", "index"),
         *("tsv", "mat", "arrow", "feather", "msgpack", "gz", "bz2", "xz", "zst", "zip", "tar", "db", "sqlite"),
     ]
@@ -103,9 +91,10 @@ def refuse_outputs(outputs: Iterable[Output], *, inputs: Iterable[str] = (), for
                 raise _make_refusal(output.option, f"must not name the file that {other.option} names", output.path)
         seen.append(output)
         if force and not _is_ours(output):
+            why = "holds something else" if os.access(output.path, os.R_OK) else "cannot be read"
             raise CouldNotRun(
                 f"{output.option} must name a new file, or one that gradtwin {output.command} wrote. Received: "
-                f"{output.path}, which holds something else. Choose another path, or pass {force} to overwrite it."
+                f"{output.path}, which {why}. Choose another path, or pass {force} to overwrite it."
             )
 
 
@@ -164,6 +153,25 @@ def is_folder(path: str) -> bool:
 
 
 _ENDS = (".py", f"{os.sep}__init__.py")
+
+
+def require_readable(path: str) -> None:
+    """Refuse a file or folder that may not be read, whatever would otherwise be said of what is in it.
+
+    Raises: CouldNotRun.
+    """
+    try:
+        if stat.S_ISDIR(os.stat(path).st_mode):  # noqa: PTH116 (Path.stat raises the same)
+            os.scandir(path).close()
+        elif is_plain_file(path):
+            Path(path).open("rb").close()
+    except PermissionError as error:
+        raise CouldNotRun(
+            f"A file must be readable. Received: {path}: {error.strerror}. Change its permissions, or those of its "
+            "folder."
+        ) from error
+    except NO_PATH:  # is said by whoever reads it
+        return
 
 
 def read_text(path: str | Path) -> str:
@@ -317,9 +325,10 @@ def _is_ours(output: Output) -> bool:
 
 
 def _begins_as(path: str, kind: str, command: str = "") -> bool:
-    """Whether a file begins as one of a kind that a command of gradtwin writes."""
-    with Path(path).open(encoding="utf-8", errors="replace") as file:
+    """Whether a file begins as one of a kind that a command of gradtwin writes; one that cannot be read does not."""
+    with suppress(OSError), Path(path).open(encoding="utf-8", errors="replace") as file:
         return re.match(KINDS[kind].format(command), file.read(HEAD)) is not None
+    return False
 
 
 def refuse_unwritable(option: str, path: str) -> None:
@@ -347,11 +356,24 @@ def _find_write_error(target: Path) -> int:
         return errno.EISDIR
     if not place.is_dir():
         return errno.ENOENT
+    if _is_mounted(target):
+        raise OSError(errno.EBUSY, "it is mounted by itself, and no other file can be put into its place")
     if target.is_block_device() or target.is_socket():
         raise OSError(errno.EINVAL, "it is a disk" if target.is_block_device() else "it is a socket")
     if target.exists() and not os.access(target, os.W_OK):
         return errno.EACCES
     return errno.EACCES if _is_replaced(target) and not os.access(place, os.W_OK) else 0
+
+
+def _is_mounted(file: Path) -> bool:
+    """Whether a plain file is the end of a mount, as one is that a container was given by itself (Linux)."""
+    with suppress(OSError):
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        places = (line.split(" ")[4] for line in lines)
+        # a space and what else would part the line is written in octal there
+        named = {re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), place) for place in places}
+        return file.is_file() and str(file.resolve()) in named
+    return False
 
 
 def _make_refusal(option: str, rule: str, path: str) -> CouldNotRun:

@@ -6,8 +6,10 @@ import json
 import os
 import selectors
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,7 +17,8 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from keras_ref.supervision import supervise
-from keras_ref.supervision.supervise import WATCHED, End, Limits, describe_end
+from keras_ref.supervision.supervise import WATCHED, End, Limits, describe_end, remove_folder
+from keras_ref.undoing import undoing
 
 #: bytes that a target may print
 OUTPUT = 2**26
@@ -36,9 +39,12 @@ _RUNNING: set[subprocess.Popen[bytes]] = set()
 def run_limited(command: list[str], limits: Limits, environment: Mapping[str, str] | None = None) -> End:
     """Run a command to its end, or to that of its limits. A command that ends its supervisor was stopped.
 
-    environment   all variables of its process; those of this one where left out
+    environment   all variables of its process; those of this one where left out. Its temporary files are in a folder of
+    its own, which is then removed
+
+    Raises: OSError where there is no place for that folder.
     """
-    with _supervising(command, limits, environment=environment) as process:
+    with making_folder() as folder, _supervising(command, limits, environment=environment, folder=folder) as process:
         said = _read_said(process, limits.seconds + GRACE)
     return _read_end(said, process.returncode)
 
@@ -47,6 +53,36 @@ def end_running() -> None:
     """End all commands under supervision, those that other threads wait for."""
     for process in list(_RUNNING):
         process.terminate()
+
+
+@contextmanager
+def making_folder() -> Iterator[str]:
+    """A folder for temporary files, which is removed whatever has been put there. Raises: OSError."""
+    folder = tempfile.mkdtemp(prefix="gradtwin-")
+    with undoing(_remove_all, folder):
+        yield folder
+
+
+def _remove_all(folder: str) -> None:
+    """Kill what still has its temporary files in a folder, which ends otherwise with its supervisor; remove that.
+
+    Where a command has killed its supervisor, nothing else tells its processes from others.
+    """
+    marked = f"TMPDIR={folder}\0".encode()
+    for _ in range(100):
+        if not sum(_kill_marked(one, marked) for one in Path("/proc").glob("[0-9]*")):
+            break
+        time.sleep(0.01)
+    remove_folder(folder)
+
+
+def _kill_marked(process: Path, marked: bytes) -> bool:
+    """Kill a process that has something in its environment. Returns whether it has."""
+    with suppress(OSError):
+        if marked in (process / "environ").read_bytes():
+            os.kill(int(process.name), signal.SIGKILL)
+            return True
+    return False
 
 
 class Talk:
@@ -66,12 +102,18 @@ class Talk:
         environment: Mapping[str, str] | None = None,
         stderr: IO[bytes] | int = subprocess.DEVNULL,
     ) -> None:
+        self._folder = tempfile.mkdtemp(prefix="gradtwin-")
         (read, requests), (answers, write) = os.pipe(), os.pipe()
         self.requests: BinaryIO = os.fdopen(requests, "wb")
         self.answers: BinaryIO = os.fdopen(answers, "rb", buffering=0)
         self._end: End | None = None
         try:
-            self._supervisor = _start(command, limits, environment=environment, stderr=stderr, channels=(read, write))
+            self._supervisor = _start(
+                command, limits, environment=environment, stderr=stderr, channels=(read, write), folder=self._folder
+            )
+        except BaseException:
+            remove_folder(self._folder)
+            raise
         finally:
             os.close(read)
             os.close(write)
@@ -99,6 +141,7 @@ class Talk:
         except subprocess.TimeoutExpired:  # the command has stopped it; with it the command ends
             self._supervisor.kill()
             self._supervisor.wait()
+        _remove_all(self._folder)
         for stream in (self.requests, self.answers, self._supervisor.stdin, self._supervisor.stdout):
             if stream is not None:
                 with suppress(OSError):
@@ -107,9 +150,9 @@ class Talk:
 
 @contextmanager
 def _supervising(
-    command: list[str], limits: Limits, *, environment: Mapping[str, str] | None
+    command: list[str], limits: Limits, *, environment: Mapping[str, str] | None, folder: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    with _start(command, limits, environment=environment) as process:
+    with _start(command, limits, environment=environment, folder=folder) as process:
         _RUNNING.add(process)
         try:
             yield process
@@ -124,18 +167,22 @@ def _start(
     limits: Limits,
     *,
     environment: Mapping[str, str] | None,
+    folder: str,
     stderr: IO[bytes] | int | None = None,
     channels: tuple[int, ...] = (),
 ) -> subprocess.Popen[bytes]:
-    """A supervisor, which ends the command where its standard input is closed: when this process ends."""
-    told: dict[str, Any] = {**vars(limits), "channels": channels}
+    """A supervisor, which ends the command where its standard input is closed: when this process ends.
+
+    folder   where the command has its temporary files
+    """
+    told: dict[str, Any] = {**vars(limits), "channels": channels, "folder": folder}
     return subprocess.Popen(  # noqa: S603 (a command of gradtwin's own)
         # with nothing from its surroundings: a module of a user may be called as one of Python's own
         [sys.executable, "-I", supervise.__file__, json.dumps(told), *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,
-        env=_make_environment() if environment is None else environment,
+        env={**(_make_environment() if environment is None else environment), "TMPDIR": folder},
         start_new_session=True,
         pass_fds=channels,
     )
@@ -177,11 +224,27 @@ def _make_environment() -> dict[str, str]:
 
 def read_document(path: Path) -> Any:
     """The JSON in a file that a command was asked to write; None where it is too long, or is no JSON."""
-    with suppress(OSError, ValueError, RecursionError), path.open("rb") as file:
-        text = file.read(LONGEST_DOCUMENT + 1)
-        if len(text) <= LONGEST_DOCUMENT:
-            return json.loads(text)
+    with suppress(ValueError, RecursionError):
+        return json.loads(read_written(path), parse_constant=_refuse_constant)
     return None
+
+
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
+
+
+def read_written(path: Path) -> str:
+    """The text of a file that a command was asked to write; "" where there is no plain file, a longer one, or no text.
+
+    The command may have put something else there: what a link leads to is not read, and a pipe is not waited for.
+    """
+    with suppress(OSError, ValueError):
+        opened = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(opened, "rb") as file:
+            if stat.S_ISREG(os.fstat(opened).st_mode):
+                text = file.read(LONGEST_DOCUMENT + 1)
+                return text.decode() if len(text) <= LONGEST_DOCUMENT else ""
+    return ""
 
 
 def default_memory() -> int:

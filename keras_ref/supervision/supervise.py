@@ -1,6 +1,6 @@
 """Run a command within limits, and leave nothing of it behind: the process between gradtwin and what it isolates.
 
-    python supervise.py LIMITS command …        LIMITS as JSON: {"seconds", "bytes", "output", "channels"}
+    python supervise.py LIMITS command …        LIMITS as JSON: {"seconds", "bytes", "output", "channels", "folder"}
 
 It is started in a session of its own, and so is the command: a signal to one does not reach the other. The command and
 all its descendants are killed when it ends, when a limit is passed, and when standard input is closed, which happens
@@ -10,7 +10,8 @@ elsewhere, those that leave the process group escape. One line of JSON on standa
     {"status": -6, "limit": "", "stderr": "its last lines"}
 
 Channels are two files that this process was given, for the command's standard input and output: whoever started this
-process talks to the command through them. Its error stream is then that of this process, a file whose size counts.
+process talks to the command through them. Its error stream is then that of this process, a file whose size counts. The
+folder is where the command has its temporary files; it is removed with whatever is in it.
 
 Only Python's own library is imported: this process has to be small and quick.
 """
@@ -39,6 +40,9 @@ INTERVAL = 0.1
 KEPT = 2**16
 #: the lines of /proc/PID/status on memory that is no file's
 RESIDENT = re.compile(r"^(RssAnon|RssShmem):\s+(\d+) kB$", re.MULTILINE)
+#: how the link of an open file begins that is in memory, and counts as memory
+#: how a folder is opened, and nothing else
+OPENED = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 #: prctl(2): orphaned descendants become children of this process; the signal that a process gets when its parent ends
 PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG = 36, 1
 
@@ -279,16 +283,68 @@ def kill_tree(group: int) -> None:
         time.sleep(0.01)
 
 
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def remove_folder(folder: str) -> None:
+    """Remove a folder and all that a command has put there, of any depth and with any permissions, as far as that goes.
+
+    What a link leads to stays, also where a link is in the place of the folder itself.
+    """
+    with suppress(OSError):
+        os.unlink(folder)  # noqa: PTH108 (where it is a link, or a file)
+    with suppress(OSError):
+        os.chmod(folder, 0o700)  # noqa: PTH101
+        _empty_folder(os.open(folder, OPENED))
+        os.rmdir(folder)  # noqa: PTH106
+
+
+def _empty_folder(here: int) -> None:
+    """Empty an open folder, which is then closed. One is open at a time, and no path is longer than a name."""
+    down = list[str]()
+    try:
+        while True:
+            name = _remove_files(here)
+            if not name and not down:
+                return
+            if name:
+                os.chmod(name, 0o700, dir_fd=here)
+            before, here = here, os.open(name or "..", OPENED, dir_fd=here)
+            os.close(before)
+            if name:
+                down.append(name)
+            else:
+                os.rmdir(down.pop(), dir_fd=here)
+    finally:
+        os.close(here)
+
+
+def _remove_files(folder: int) -> str:
+    """Remove the files of an open folder. Returns the name of a folder in it; "" where there is none."""
+    name = ""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                name = entry.name
+            else:
+                os.unlink(entry.name, dir_fd=folder)
+    return name
+
+
 def main() -> None:
     """Read the limits and the command from the arguments; print how the command ended."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))  # which kills the command on the way
     given, *command = sys.argv[1:]
     limits = json.loads(given)
-    channels = limits.pop("channels", ())
-    end = supervise(Limits(**limits), command, tuple(channels))
-    with suppress(OSError):
-        print(json.dumps(vars(end)), flush=True)
+    channels, folder = limits.pop("channels", ()), limits.pop("folder", "")
+    try:
+        end = supervise(Limits(**limits), command, tuple(channels))
+        with suppress(OSError):
+            print(json.dumps(vars(end)), flush=True)
+            os.close(1)  # the parent need not wait for what follows
+    finally:
+        remove_folder(folder)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import random
 import select
 import signal
 import sys
+import tempfile
 import time
 import warnings
 from collections import Counter
@@ -28,6 +29,8 @@ class Copies:
     def __init__(self):
         self.told_to = None  # in a copy: where it tells
         self.found, self.stuck, self._running = [], [], {}
+        # a copy ends at once, and AutoGraph would not remove what it has written for it
+        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
 
     def raise_in_copy(self, place, error):
         """Copy this process, and raise the error in the copy."""
@@ -46,6 +49,7 @@ class Copies:
         if not copy:
             random.setstate(state)  # Python seeds a copy anew
             gc.disable()  # a collection would touch, and so copy, all memory
+            tempfile.tempdir = self._folder.name
             self.told_to = write
             return True
         os.close(write)

@@ -129,6 +129,18 @@ CHANGES = {
 }
 
 
+#: what becomes of losses of complex numbers, whose imaginary part has the slope
+COMPLEX_CHANGES = {
+    **{name: CHANGES[name] for name in ("NaN", "zeros", "reversed", "off by a part in a million")},
+    "conjugates": lambda losses, call: np.conj(losses),
+    "real and imaginary parts exchanged": lambda losses, call: losses.imag + 1j * losses.real,
+    "real parts alone": lambda losses, call: losses.real + 0j,
+    "denormal imaginary parts flushed": lambda losses, call: (
+        losses.real + 1j * np.where(np.abs(losses.imag) < 1e-190, 0, losses.imag)
+    ),
+}
+
+
 def exchanged(losses, pair):
     changed = losses.copy()
     changed[pair] = changed[pair[::-1]]
@@ -142,6 +154,18 @@ ON_THE_WAY = {
     "others off by a tenth": at(others, lambda losses: losses * 1.1),
     "others zero": at(others, np.zeros_like),
 }
+
+
+class Sly(np.ndarray):
+    """Losses that are not those that their bytes say, and equal to everything."""
+
+    def tobytes(self, *order):
+        return np.ndarray.tobytes(np.asarray(self) / 2, *order)
+
+    def __eq__(self, other):
+        return np.ones(np.shape(self), bool)
+
+    __hash__ = None
 
 
 class Unreadable:
@@ -159,6 +183,7 @@ class Unreadable:
 LIES = {
     **{f"{name}, on the way": on_the_way(change) for name, change in (CHANGES | ON_THE_WAY).items()},
     **{f"{name}, by the worker": by_the_worker(change) for name, change in CHANGES.items()},
+    "an array that says it is another": on_the_way(lambda losses, call: (losses * 2).view(Sly)),
     "no array": lambda answer, call: replace(answer, losses=list(answer.losses)),
     "the block before": lambda answer, call: call.answers[max(0, call.number - 2)] if call.number > 1 else None,
     "the first block's": lambda answer, call: call.answers[0],

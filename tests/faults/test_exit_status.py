@@ -3,6 +3,9 @@
 import errno
 import io
 import os
+import pty
+import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -269,3 +272,39 @@ def test_a_target_that_takes_the_standard_streams(tmp_path, name):
     assert [one.returncode for one in done] == [0, 2]
     assert "6 match" in done[0].stdout
     assert done[0].stderr == ""
+
+
+def close_pair():
+    ours, theirs = socket.socketpair()
+    ours.close()
+    return theirs.detach()
+
+
+def reset_connection():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        theirs = socket.create_connection(server.getsockname())
+        ours, _ = server.accept()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed by a reset
+    ours.close()
+    return theirs.detach()
+
+
+def hang_up():
+    ours, theirs = pty.openpty()
+    os.close(ours)
+    return theirs
+
+
+@pytest.mark.sampled
+@pytest.mark.skipif(sys.platform != "linux", reason="terminals")
+@pytest.mark.parametrize("make", [close_pair, reset_connection, hang_up])
+def test_an_output_whose_other_end_is_gone(make, tmp_path):
+    """The error of a write is another one for each, and none is of gradtwin's own."""
+    output = make()
+    words = [sys.executable, "-m", "keras_ref", "--version"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        words, stdout=output, stderr=subprocess.PIPE, env=environment, cwd=tmp_path, check=False, text=True
+    )
+    os.close(output)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -293,3 +293,24 @@ def test_the_summary_of_a_step_is_no_report(tmp_path, monkeypatch):
         f"--json must not name the summary of the step (GITHUB_STEP_SUMMARY). Received: {summary}. Choose another path."
     )
     refuse_outputs([output(tmp_path / "report.json")])
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a file")
+def test_a_file_that_is_mounted_by_itself(gradtwin, tmp_path):
+    """As a container has one that it was given: another cannot be put into its place. It is refused before the work."""
+    source, target = tmp_path / "source", tmp_path / "a b\\report.json"
+    source.write_text("")
+    target.write_text("")
+    done = subprocess.run(["mount", "--bind", str(source), str(target)], check=False, capture_output=True)
+    if done.returncode:
+        pytest.skip("mounts a file")
+    try:
+        status, out, err = gradtwin("check", "none:build", "--json", str(target))
+    finally:
+        subprocess.run(["umount", str(target)], check=True)
+    assert (status, out) == (2, "")
+    assert err == (
+        f"gradtwin: --json must name a file that can be written. Received: {target}: it is mounted by itself, and no "
+        "other file can be put into its place. Choose another path.\n"
+    )
+    assert list(tmp_path.glob(".*")) == []

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -98,16 +97,16 @@ def run_isolated(target: str, script: str) -> int:
     """
     from keras_ref.frontends.invocations.isolation import raise_refusal
     from keras_ref.own_modules import own_command
-    from keras_ref.supervision.processes import OUTPUT, default_memory, run_limited
+    from keras_ref.supervision.processes import OUTPUT, default_memory, making_folder, read_written, run_limited
     from keras_ref.supervision.supervise import Limits
 
-    with TemporaryDirectory() as folder:
+    with making_folder() as folder:
         file = Path(folder, "script.py")
         given = [word for word in sys.argv[1:] if word != "--isolate"]
         command = own_command("keras_ref", *given, "--script", str(file))
         end = run_limited(command, Limits(seconds=ISOLATED, bytes=default_memory(), output=OUTPUT))
-        found = file.read_text(encoding="utf-8") if file.exists() else ""
-    raise_refusal(end)
+        found = read_written(file)
+    raise_refusal(end, folder)
     if end.limit or end.status not in (0, FINDING) or not found:
         how = end.limit or describe_end(end.status)
         raise CouldNotRun(

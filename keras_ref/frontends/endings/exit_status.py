@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import select
 import sys
 import tempfile
 import traceback
@@ -24,7 +25,7 @@ from typing import Any, TextIO
 
 import typer
 
-from keras_ref.errors import BadInput, CouldNotRun, NobodyReads, find_place, shorten_error
+from keras_ref.errors import BadInput, CouldNotRun, NobodyReads, find_place, refuse_temporary_files, shorten_error
 from keras_ref.frontends.endings.interruption import INTERRUPTED, SENTENCE, Said, saying
 from keras_ref.reports import github
 from keras_ref.reports.escaping import make_printable
@@ -125,7 +126,9 @@ def _report_unexpected(error: Exception) -> int:
         return _report_failure(
             COULD_NOT, f"{message}{'' if message.endswith(('.', '?')) else '.'} See {command} --help."
         )
-    missing = _find_missing_place() if isinstance(error, OSError) else ""
+    if isinstance(error, OSError) and _has_lost_reader():
+        return BROKEN_PIPE
+    missing = _find_missing_place(error) if isinstance(error, OSError) else ""
     if missing:
         return _report_failure(COULD_NOT, missing)
     reason = _explain_stdout_fault(error)
@@ -138,23 +141,34 @@ def _report_unexpected(error: Exception) -> int:
     return complain_of_own(error)
 
 
-def _find_missing_place() -> str:
+def _has_lost_reader() -> bool:
+    """Whether nobody is at the other end of standard output: a terminal that hung up, a connection that was reset.
+
+    The error of a write to them is no BrokenPipeError.
+    """
+    if not hasattr(select, "poll"):
+        return False
+    asked = select.poll()
+    asked.register(1, 0)  # what is always told: errors, and that the other end is gone
+    return any(told & (select.POLLERR | select.POLLHUP) for _, told in asked.poll(0))
+
+
+def _find_missing_place(error: OSError) -> str:
     """What is said where the working directory, or every folder for temporary files, is missing or full; else ""."""
     try:
         Path.cwd()
-    except OSError as error:
+    except OSError as gone:
         return (
-            f"The working directory must exist. Received: one that does not ({error.strerror}). Change to another "
+            f"The working directory must exist. Received: one that does not ({gone.strerror}). Change to another "
             "folder."
         )
     try:
-        tempfile.gettempdir()
+        place = tempfile.gettempdir()
     except OSError:
-        return (
-            "There must be a folder for temporary files that has space and may be written. Received: none. Free some "
-            "space, or name one in TMPDIR."
-        )
-    return ""
+        return str(refuse_temporary_files("none"))
+    # outputs have sentences of their own
+    is_there = isinstance(error.filename, str) and Path(error.filename).is_relative_to(place)
+    return str(refuse_temporary_files(f"{place}: {error.strerror}")) if is_there else ""
 
 
 def explain_end(target: str, error: BaseException) -> CouldNotRun:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from keras_ref.errors import CouldNotRun
+from keras_ref.errors import CouldNotRun, refuse_temporary_files
 from keras_ref.frontends.invocations import variable_names
 from keras_ref.frontends.invocations.invocation import Invocation
-from keras_ref.frontends.invocations.recorded import read_report
+from keras_ref.frontends.invocations.recorded import read_written_report
 from keras_ref.options import parse_memory_limit, parse_time_limit
 from keras_ref.own_modules import own_command
 from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
-from keras_ref.supervision.processes import OUTPUT, default_memory, read_document, run_limited
+from keras_ref.supervision.processes import OUTPUT, default_memory, making_folder, read_document, run_limited
 from keras_ref.supervision.supervise import End, Limits, describe_end
 
 #: what the command's own sentences begin with
@@ -27,14 +26,15 @@ def run_isolated(invocation: Invocation, target: str) -> Report:
     Raises: CouldNotRun with the child's own sentence; RuntimeError for an error of gradtwin's own there.
     """
     alone = invocation.for_target(target)
-    with tempfile.TemporaryDirectory() as folder:
+    with making_folder() as folder:
         path = Path(folder) / "report.json"
         argv = [*alone.without_isolation().argv(), "--json", str(path)]
         end = run_limited(own_command("keras_ref", *argv), choose_limits(alone))
         written = read_document(path) if not end.limit and end.status in (0, 1) else None
-    if written is not None:
-        return replace(read_report(written), replay=alone.replay())
-    raise_refusal(end)
+    report = read_written_report(written, target)
+    if report is not None:
+        return replace(report, replay=alone.replay())
+    raise_refusal(end, folder)
     return report_crash(target, end, alone.replay())
 
 
@@ -44,12 +44,12 @@ def read_isolated_names(invocation: Invocation, target: str) -> list[str] | Repo
     Raises: CouldNotRun with the child's own sentence.
     """
     alone = invocation.for_target(target)
-    with tempfile.TemporaryDirectory() as folder:
+    with making_folder() as folder:
         path = Path(folder) / "names.json"
         command = own_command(variable_names.__name__, target, str(alone.value("seed")), str(path))
         end = run_limited(command, choose_limits(alone))
-        names: list[str] | None = read_document(path) if not end.limit and end.status == 0 else None
-    if names is not None:
+        names = read_document(path) if not end.limit and end.status == 0 else None
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
         return names
     raise_refusal(end)
     return report_crash(target, end, alone.replay())
@@ -64,11 +64,16 @@ def choose_limits(invocation: Invocation) -> Limits:
     )
 
 
-def raise_refusal(end: End) -> None:
-    """Raises: CouldNotRun where the child has said what it needs; RuntimeError for an error of gradtwin's own."""
+def raise_refusal(end: End, folder: str = "") -> None:
+    """Raises: CouldNotRun where the child has said what it needs; RuntimeError for an error of gradtwin's own.
+
+    folder   where it was asked to write: that it could not is a lack of space for temporary files
+    """
     last = next((line.strip() for line in reversed(end.stderr.splitlines()) if line.strip()), "")
     if end.limit or not last.startswith(PREFIX):
         return
+    if end.status == 2 and folder and folder in last:
+        raise refuse_temporary_files(f"{Path(folder).parent}, which is full")
     if end.status == 2:
         raise CouldNotRun(last.removeprefix(PREFIX))
     if end.status == 3:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any
@@ -23,7 +24,7 @@ from keras_ref.frontends.invocations.invocation import (
 )
 from keras_ref.options import OPTIONS
 from keras_ref.reports.culprit import Culprit
-from keras_ref.reports.files import is_plain_file, read_text
+from keras_ref.reports.files import is_plain_file, read_text, require_readable
 from keras_ref.reports.schema import (
     COUNT,
     HEADER,
@@ -88,6 +89,7 @@ def _read(path: str) -> Any:
 
 def read_json(path: str) -> dict[str, Any]:
     """The data of a file that --json wrote, which says what was run. Raises: CouldNotRun for any other file."""
+    require_readable(path)
     try:
         data = json.loads(read_text(path), parse_constant=_refuse_constant)
     except OSError as error:
@@ -232,6 +234,24 @@ def read_report(data: Mapping[str, Any]) -> Report:
         culprit=Culprit(**data["culprit"]) if data.get("culprit") else None,
         precision_loss={name: float(v) for name, v in data.get("precision_loss", {}).items()},
     )
+
+
+def read_written_report(data: Any, target: str) -> Report | None:
+    """The report on one target in a document that another process was asked to write; None where it is none."""
+    listed = data.get("reports") if isinstance(data, dict) else None
+    written: Any = listed[0] if isinstance(listed, list) and len(listed) == 1 else None
+    with suppress(RecursionError):
+        if _make_report_validator().is_valid(written) and written["target"] == target:
+            report = read_report(written)
+            return report if report.ok == written["ok"] else None
+    return None
+
+
+@cache
+def _make_report_validator() -> Any:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(describe_record({"target": TEXT, **REPORT}, OPTIONAL))
 
 
 def describe_changes(data: Mapping[str, Any]) -> list[str]:

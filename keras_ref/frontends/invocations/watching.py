@@ -11,11 +11,11 @@ targets run unwatched.
 from __future__ import annotations
 
 import ctypes
+import io
 import json
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -33,10 +33,14 @@ SI_KERNEL = 0x80
 
 
 class Journal:
-    """What became of each target, by its name: lines of JSON in a file that has no name and that children share."""
+    """What became of each target, by its name: lines of JSON in a file that has no name and that children share.
+
+    It is in memory: a disk may be full, and half a journal would accuse a target of what it has not done.
+    """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 (close() does)
+        make = getattr(os, "memfd_create", None)  # of Linux, where alone there are children
+        self._file = os.fdopen(make("journal"), "w+", encoding="utf-8") if make is not None else io.StringIO()
 
     def close(self) -> None:
         """Let go of the file, which is gone with the last of the processes that share it."""

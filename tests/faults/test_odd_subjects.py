@@ -1,0 +1,168 @@
+"""Isolated subjects that nobody had listed, and what they leave: their temporary files are gone with them, however they
+end, and what is in the place of a report is no report.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from odd_subjects import ODD
+from test_isolation import LIMITS, MARK, SLEEPER, left_running, nothing_is_left
+
+from keras_ref.frontends.invocations import isolation
+from keras_ref.frontends.invocations.invocation import Invocation, make_document
+from keras_ref.frontends.invocations.isolation import report_crash
+from keras_ref.reports.verdict import Kind, Report, Verdict, write_json_text
+from keras_ref.supervision.processes import making_folder, read_written, run_limited
+from keras_ref.supervision.supervise import Limits, remove_folder
+
+pytestmark = [
+    pytest.mark.sampled,
+    pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc"),
+]
+
+INVOCATION = Invocation("check", ("shop:build",), "", {"isolate": True})
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder for temporary files of this test alone, which is empty afterwards; nothing beside it has changed."""
+    kept, place = tmp_path / "kept", tmp_path / "place"
+    kept.mkdir(mode=0o750)
+    place.mkdir()
+    (kept / "file").write_text("mine")
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    monkeypatch.setenv("GRADTWIN_KEPT", str(kept))
+    monkeypatch.setenv("GRADTWIN_FAULT_MARK", MARK)
+    yield place
+    assert list(place.iterdir()) == []
+    assert (list(kept.iterdir()), kept.stat().st_mode & 0o777) == ([kept / "file"], 0o750)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_subject(place, name, monkeypatch):
+    code, limits, how = ODD[name]
+    monkeypatch.setattr("keras_ref.supervision.processes.GRACE", 2.0)
+    program = [sys.executable, "-c", f"import os, signal, subprocess, sys, time\n{code}", MARK]
+    begun = time.monotonic()
+    end = run_limited(program, Limits(**{**vars(LIMITS), **limits}))
+    assert time.monotonic() - begun < 25
+    said = report_crash("shop:build", end, "").summary()
+    if how is None:
+        assert said.startswith("shop:build: stopped, for the process that supervises it ")
+    else:
+        assert said == f"shop:build: {how}"
+    assert nothing_is_left()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP], ids=str)
+def test_temporary_files_of_a_parent_that_is_terminated(place, number):
+    """The supervisor removes those of the command, whatever has become of the parent."""
+    program = (
+        f"import subprocess, sys, tempfile, time\ntempfile.mkdtemp()\nsubprocess.Popen({SLEEPER})\ntime.sleep(600)"
+    )
+    code = (
+        f"import signal\nif {int(number)} != signal.SIGKILL: signal.signal({int(number)}, signal.SIG_DFL)\n"
+        "import sys\nfrom keras_ref.supervision.processes import run_limited\n"
+        "from keras_ref.supervision.supervise import Limits\n"
+        f"run_limited([sys.executable, '-c', {program!r}, {MARK!r}], Limits(seconds=600, bytes=0, output=2**20))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(place)})
+    until = time.monotonic() + 60
+    while len(left_running()) < 3 and time.monotonic() < until:  # the parent, the command and its child
+        time.sleep(0.05)
+    assert list(place.iterdir())
+    parent.send_signal(number)
+    parent.wait()
+    assert nothing_is_left()
+    until = time.monotonic() + 5
+    while list(place.iterdir()) and time.monotonic() < until:
+        time.sleep(0.05)
+
+
+# What is in the place of what was asked for ---------------------------------------------------------------------------
+
+
+def report(target="shop:build"):
+    verdict = Verdict("m/kernel", "forward", Kind.MATCH, 4, 4, {"match": 4}, (0, 1), 1.0, 1.0, visible=1e-9)
+    made = Report(target, (verdict,), notes=(), seed=0, replay="")
+    return write_json_text(make_document(INVOCATION, {target: made}))
+
+
+WHOLE = json.loads(report())
+#: what a command writes in the place of its report; a function of the path
+DOCUMENTS = {
+    **{text: text for text in ("[3]", "null", "3", '"x"', "{}", '{"reports": 3}', '{"reports": [[]]}', "")},
+    "no numbers": report().replace("1e-09", "NaN"),
+    "half": report()[:300],
+    "deep": "[" * 900 + "]" * 900,
+    "deep in a report": json.dumps({**WHOLE, "reports": [{**WHOLE["reports"][0], "notes": "@"}]}).replace(
+        '"@"', "[" * 900 + "]" * 900
+    ),
+    "pickle": "\x80\x04K\x03.",
+    "half of a character": '"\\ud800"',
+    "of another target": report("other:build"),
+    "of two targets": json.dumps({**WHOLE, "reports": WHOLE["reports"] * 2}),
+    "contradicts itself": json.dumps({**WHOLE, "reports": [{**WHOLE["reports"][0], "ok": False}]}),
+    "a pipe": "import os, sys; os.mkfifo(sys.argv[1])",
+    "a folder": "import os, sys; os.mkdir(sys.argv[1])",
+    "a link": "import os, sys; os.symlink('/dev/zero', sys.argv[1])",
+}
+
+
+@pytest.fixture
+def write_instead(place, monkeypatch):
+    """Let isolated commands write what a text says, or do what it says with the path."""
+
+    def write(text):
+        code = text if text.startswith("import os") else "import sys; open(sys.argv[1], 'w').write(sys.argv[2])"
+        monkeypatch.setattr(
+            isolation, "own_command", lambda *words, **_: [sys.executable, "-c", code, words[-1], text or " "]
+        )
+
+    return write
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_document_that_is_no_report(write_instead, name):
+    write_instead(DOCUMENTS[name])
+    assert isolation.run_isolated(INVOCATION, "shop:build").summary() == "shop:build: ended with exit status 0"
+
+
+@pytest.mark.parametrize("name", [*DOCUMENTS, "a number"])
+def test_a_document_that_has_no_names(write_instead, name):
+    write_instead({**DOCUMENTS, "a number": '["kernel", 3]'}[name])
+    found = isolation.read_isolated_names(INVOCATION, "shop:build")
+    assert found.summary() == "shop:build: ended with exit status 0"
+
+
+def test_a_document_that_is_right(write_instead):
+    write_instead(report())
+    assert isolation.run_isolated(INVOCATION, "shop:build").ok
+    write_instead('["kernel", "bias"]')
+    assert isolation.read_isolated_names(INVOCATION, "shop:build") == ["kernel", "bias"]
+
+
+def test_a_text_that_was_written(tmp_path):
+    (tmp_path / "text").write_text("# gradtwin: é\n", encoding="utf-8")
+    assert read_written(tmp_path / "text") == "# gradtwin: é\n"
+    (tmp_path / "text").write_bytes(b"\xff")
+    (tmp_path / "link").symlink_to(__file__)
+    os.mkfifo(tmp_path / "pipe")
+    assert [read_written(tmp_path / name) for name in ("text", "link", "pipe", "none")] == [""] * 4
+
+
+def test_folders_of_any_depth_are_removed(place):
+    """Deeper than Python's recursion, and than the longest path."""
+    with making_folder() as folder:
+        here = os.open(folder, os.O_RDONLY)
+        for _ in range(1100):
+            os.mkdir("folder", dir_fd=here)
+            before, here = here, os.open("folder", os.O_RDONLY, dir_fd=here)
+            os.close(before)
+        os.close(here)
+    remove_folder(folder)  # which is harmless where it is gone
