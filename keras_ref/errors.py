@@ -124,11 +124,11 @@ class CouldNotRun(Exception):
         super().__init__(_make_visible(message))
 
 
-def join_names(names: Iterable[Any]) -> str:
+def join_names(names: Iterable[Any], *, most: int = LISTED) -> str:
     """Names in a sentence: a file may have thousands."""
     every = [*map(str, names)]
-    left_out = len(every) - LISTED
-    return ", ".join(every[:LISTED]) + (f" and {left_out:,} more" if left_out > 0 else "")
+    left_out = len(every) - most
+    return ", ".join(every[:most]) + (f" and {left_out:,} more" if left_out > 0 else "")
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def test_check_of_a_right_model(gradtwin, tmp_path):
     status, out, err = gradtwin("check", gradtwin.write_module("right_models", RIGHT), "--json", "report.json")
     assert (status, err) == (0, ""), out
     assert "Data drawn with seed 0." in out
-    assert "5 variables" in out and "10 match" in out
+    assert "4 variables and the input" in out and "10 match" in out
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["ok"] and {v["verdict"] for v in report["verdicts"]} == {"match"}
 
