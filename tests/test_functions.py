@@ -210,7 +210,7 @@ NONE = {
         (
             f"stop_gradient (StopGradient) in line {STOPPED.__code__.co_firstlineno} of test_functions.py cuts a path "
             "to the loss; the gradient agrees with slopes that hold its value. If that is meant, say "
-            "expect={'input': 'stop_gradient'}"
+            "expect={'input': 'stop_gradient'}, or --expect 'input=stop_gradient'"
         ),
     ),
     "unused": (lambda x: tf.ones(2, x.dtype), "disconnected", "not connected to the loss"),

@@ -188,7 +188,7 @@ class Reason(StrEnum):
         "stopped-in-part",
         (
             "{} cuts a path to the loss; the gradient agrees with slopes that hold its value. If that is meant, say "
-            "expect={{'{}': 'stop_gradient'}}"
+            "expect={{'{}': 'stop_gradient'}}, or --expect '{}=stop_gradient'"
         ),
     )
     STOPPED_AS_DECLARED = (
