@@ -156,11 +156,11 @@ def refuse_temporary_files(received: str) -> CouldNotRun:
     )
 
 
-def join_names(names: Iterable[Any]) -> str:
+def join_names(names: Iterable[Any], *, most: int = LISTED) -> str:
     """Names in a sentence: a file may have thousands."""
     every = [*map(str, names)]
-    left_out = len(every) - LISTED
-    return ", ".join(every[:LISTED]) + (f" and {left_out:,} more" if left_out > 0 else "")
+    left_out = len(every) - most
+    return ", ".join(every[:most]) + (f" and {left_out:,} more" if left_out > 0 else "")
 
 
 @contextmanager

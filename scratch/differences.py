@@ -49,7 +49,7 @@ class Estimate:
     Shapes  `value`, `truncation`, `rounding` and `measured` alike: that of the weights, (n,)
     Units   loss per unit of the weight, absolute
     `measured` is True where the truncation was measured at the entry itself, which is everywhere but for `Central` on
-    tensors of many entries: where it is False, the truncation is extrapolated from a sample of the tensor's entries.
+    tensors of many entries. Where it is False, the truncation is extrapolated from a sample of the tensor's entries.
     """
 
     value: Array
@@ -229,11 +229,11 @@ class Central(_Fixed):
     order that is odd or below 1. Source  Fornberg 1988
 
     Of a tensor with more than 64 entries, order 2 and no step of your own, the truncation is measured, with a second
-    step, at one entry in 16 (at least 64), drawn with a fixed seed, and at each where the loss is steeper or bends more
-    than at the smooth ones of those; near a kink it bends more. All others, where `Estimate.measured` is False, have 4
-    times the largest truncation of such entries in the sample, scaled to their steps: an extrapolation. Where less than
-    three quarters of the sample are smooth, it is measured everywhere. `Central(step=…)` and `Richardson()` measure at
-    every entry.
+    step, at one entry in 16 (at least 64), drawn with a fixed seed. It is measured, too, at each where the loss is
+    steeper or bends more than at the smooth ones of those; near a kink it bends more. All others, where
+    `Estimate.measured` is False, have 4 times the largest truncation of such entries in the sample, scaled to their
+    steps: an extrapolation. Where less than three quarters of the sample are smooth, it is measured everywhere.
+    `Central(step=…)` and `Richardson()` measure at every entry.
     """
 
     order: Annotated[int, AtLeast(1)] = 2
@@ -286,8 +286,8 @@ class ComplexStep(Scheme):
         base = np.maximum(np.abs(np.real(losses)), np.finfo(float).tiny)
         relative = np.maximum(noise / base, 16 * UNIT)
         # The next term of the series is step² times a sixth of the third derivative, which is the loss over the cube of
-        # its length: at most step^1.5 of the loss, and of the terms in it, where lengths exceed step^(1/6) = 2e-17. A
-        # loss that is 0 because a factor of it is has terms of an unknown size: 1 is taken.
+        # its length. It is at most step^1.5 of the loss, and of the terms in it, where lengths exceed step^(1/6) =
+        # 2e-17. A loss that is 0 because a factor of it is has terms of an unknown size: 1 is taken.
         truncation = self.step**1.5 * np.maximum(np.abs(np.real(losses)), max(noise / UNIT, 1.0))
         # An imaginary part below the smallest normal number has lost its digits, or is 0 where the slope is not.
         return Estimate(value, truncation, relative * np.abs(value) + np.finfo(float).tiny / self.step)

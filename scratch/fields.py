@@ -3,8 +3,8 @@
     units: Annotated[int, AtLeast(1)] = 1
 
 A domain has four parts: whether a value is legal (`holds`), the rule in words (`rule`), the canonical form of a legal
-value (`normalise`), and the small values that examples draw (`small`, read by the Hypothesis strategies: legal is not
-the same as small).
+value (`normalise`), and the small values that examples draw (`small`). The Hypothesis strategies read the last: legal
+is not the same as small.
 """
 
 from __future__ import annotations

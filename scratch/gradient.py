@@ -23,8 +23,8 @@ from scratch.progress import Progress
 
 #: the smallest block for a worker, in changed entries of tensors (a nudge changes at most those of the whole model)
 WORTHWHILE = 2**20
-#: blocks that nudges are divided into, at most, or as many as keep each within so many times WORTHWHILE: the same on
-#: every machine, for the last bits of a loss may depend on the size of its stack
+#: blocks that nudges are divided into, at most, or as many as keep each within so many times WORTHWHILE. It is the same
+#: on every machine, for the last bits of a loss may depend on the size of its stack
 BLOCKS, LARGEST = 32, 64
 #: the largest number of nudges in memory at once, beside the results
 AT_ONCE = 2**22

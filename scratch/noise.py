@@ -1,25 +1,25 @@
 """How far rounding may have moved a loss: one model of floating-point arithmetic, and what is derived from it.
 
 The model. An operation on floats errs by up to half a unit in the last place of its result, u/2 relative to it at most
-(u = UNIT, of the dtype that it computes in); library functions (exp, tanh, …) by more, and a sum, product of matrices
-or other accumulation by the rounding of each term as well. Inputs, constants, what only moves or chooses numbers, and
-decisions (comparisons, indices) are exact. Rounding is on the scale of the largest terms that cancel, not of the loss:
-exp(x) - 1 is off by a unit of 1 however near x is to 0.
+(u = UNIT, of the dtype that it computes in). Library functions (exp, tanh, …) err by more, and a sum, product of
+matrices or other accumulation by the rounding of each term as well. Inputs, constants, what only moves or chooses
+numbers, and decisions (comparisons, indices) are exact. Rounding is on the scale of the largest terms that cancel, not
+of the loss: exp(x) - 1 is off by a unit of 1 however near x is to 0.
 
-Measured. Monte Carlo arithmetic (Parker 1997): the loss is computed again ROLLS times with every operation off by one
-of OFF units in the last place, up or down at random, at the very point where its noise is asked for. Nothing is
-differenced between points, so that neither steepness nor a kink is taken for rounding; every operation is off by at
-least one unit, so that none reads 0 by chance; and terms that only move along with the weights (a saturated gate) are
+Measured. Monte Carlo arithmetic (Parker 1997): the loss is computed again ROLLS times, at the very point where its
+noise is asked for. Every operation is off by one of OFF units in the last place, up or down at random. Nothing is
+differenced between points, so that neither steepness nor a kink is taken for rounding. Every operation is off by at
+least one unit, so that none reads 0 by chance, and terms that only move along with the weights (a saturated gate) are
 off too. In half of the rolls the entries of an array are off independently of each other, in the other half all in one
-direction: equal entries (padded rows) round alike, and their errors add up, where independent ones add in squares.
+direction. Equal entries (padded rows) round alike, and their errors add up, where independent ones add in squares.
 
 Derived. Let the loss depend on the error δ of an operation as c·δ. One operation: |c·δ| ≤ c·u/2, and each roll moves it
 by c·u at least, twice what it has to cover. Many: their sum is as good as normal, with deviation √(Σc²)·u/√12 = 0.29·s
 of the truth and √(Σc²)·u·√(mean OFF²) = 1.84·s of a roll. That the largest of n rolls falls short has a probability of
-E|z|ⁿ·(0.8·0.29/1.84)ⁿ, z standard normal and 0.8 = √(2/π) the density of |z| at 0: 7e-6 for the eight of one half,
-where the other half says nothing; 8e-9 for sixteen. In the mean the largest is 13 times the deviation of the truth. OFF
-has four sizes, since of two errors that are equal every second roll of ±1 and ±1 would cancel. Not less than one unit
-of the loss itself, its own last rounding, and the smallest normal number, below which arithmetic may put 0.
+E|z|ⁿ·(0.8·0.29/1.84)ⁿ, z standard normal and 0.8 = √(2/π) the density of |z| at 0. That is 7e-6 for the eight of one
+half, where the other half says nothing, and 8e-9 for sixteen. In the mean the largest is 13 times the deviation of the
+truth. OFF has four sizes, since of two errors that are equal every second roll of ±1 and ±1 would cancel. Not less than
+one unit of the loss itself, its own last rounding, and the smallest normal number, below which arithmetic may put 0.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Slopes from the left and from the right, and what they say of kinks.
 
 A step is trusted only as far as smaller ones do not contradict it. Slopes at halved steps are extrapolated in windows
-of neighbouring steps; each window states its error. Going outward from the smallest steps (noisy, but certainly on
-this side of any kink that can be told apart at all), the most accurate window is taken until one contradicts a window
-further in: there is a kink between them, and nothing beyond it counts.
+of neighbouring steps; each window states its error. The smallest steps are noisy, but certainly on this side of any
+kink that can be told apart at all. Going outward from them, the most accurate window is taken until one contradicts a
+window further in: there is a kink between them, and nothing beyond it counts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LADDER = np.arange(1.0, -46.0, -1.0)
 TIERS = (QUICK, WIDER, LADDER)
 #: over the last eight steps (seven halvings) a jump J leaves itself of the change of the loss, a slope S leaves S/128,
 #: each off by the noise of two losses, 2·level. More than LEFT of the first change is left of a jump if J > 6·level,
-#: and of a slope only if S < 6.2·level: from JUMP levels on the two are told apart (a root of h leaves 1/11)
+#: and of a slope only if S < 6.2·level. From JUMP levels on the two are told apart (a root of h leaves 1/11)
 JUMP, LEFT = 8, 0.5
 
 

@@ -112,7 +112,7 @@ def test_it_warns_stops_raises_or_calls(monkeypatch):
     wrong = model(Doubled)
     with pytest.warns(
         GradientWarning,
-        match=r"Before batch 1 of epoch 1: mine: 5 variables(.|\n)*"
+        match=r"Before batch 1 of epoch 1: mine: 4 variables and the input(.|\n)*"
         r"verdict    mismatch: mine/hidden/kernel, by the oracle 'forward'",
     ):
         trained(wrong, GradientCheck((X, Y), every=100, samples=4, effort="full"), epochs=1)

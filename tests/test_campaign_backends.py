@@ -64,7 +64,7 @@ def test_a_wrong_slope_another_value_and_a_refusal():
 @pytest.mark.sampled
 def test_jax():
     """The gradient of logaddexp of equal numbers, which is wrong on TensorFlow, is right on JAX."""
-    pytest.importorskip("jax")
+    pytest.importorskip("jax", reason="needs gradtwin[jax]")
     worker = open_worker("jax")
     try:
         result = check_on_backend("keras.ops.logaddexp", "jax", worker=worker)

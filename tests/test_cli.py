@@ -57,7 +57,7 @@ def test_check_of_a_right_model(gradtwin, tmp_path):
     status, out, err = gradtwin("check", gradtwin.write_module("right_models", RIGHT), "--json", "report.json")
     assert (status, err) == (0, ""), out
     assert "Data drawn with seed 0." in out
-    assert "5 variables" in out and "10 match" in out
+    assert "4 variables and the input" in out and "10 match" in out
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["ok"] and {v["verdict"] for v in report["verdicts"]} == {"match"}
 
@@ -186,6 +186,33 @@ def test_safe_mode_stays_on(gradtwin, tmp_path):
     ) in err
 
 
+CUSTOM = """
+import keras
+
+class Odd(keras.layers.Layer):
+    def call(self, x):
+        return 2 * x
+"""
+
+
+def test_a_class_that_no_module_registers_is_named(gradtwin, tmp_path, monkeypatch):
+    """Also where its module was imported: Keras's last error has no more than its configuration."""
+    gradtwin.write_module("odd_layers", CUSTOM)
+    monkeypatch.syspath_prepend(tmp_path)
+    from odd_layers import Odd
+
+    keras.Sequential([keras.Input((3,)), Odd(), keras.layers.Dense(1)]).save(tmp_path / "odd.keras")
+    status, _, err = gradtwin("check", "odd.keras", "--import", "odd_layers")
+    assert (status, err) == (
+        2,
+        (
+            "gradtwin: A .keras file must load in safe mode. Received: odd.keras: Could not locate class 'Odd'. "
+            "Decorate its custom classes with @keras.saving.register_keras_serializable() and name their module with "
+            "--import, or give a factory, package.module:factory.\n"
+        ),
+    )
+
+
 @pytest.mark.sampled
 def test_help_loads_neither_tensorflow_nor_hypothesis():
     """The front page names every command, and costs no import of TensorFlow."""
@@ -209,6 +236,7 @@ def test_the_bare_command_in_a_process_of_its_own():
     lines = done.stdout.splitlines()
     assert len(lines) <= 30 and max(map(len, map(str.rstrip, lines))) <= 100, done.stdout
     assert "\x1b" not in done.stdout
+    assert "Neural Networks with Keras Cookbook" in lines[0]
     words = [line.split() for line in lines]
     assert ["kernel", "1.47786700", "1.556179450", "1.556186950", "-7.50e-06", "-7.50e-06"] in words
     assert ["layer", "2", "bias", "0.00000000", "0.100947046", "0.100948046", "-1.00e-06", "-1.00e-06"] in words

@@ -68,7 +68,9 @@ def test_surrogates_are_declared_and_a_factory_may_bring_its_data(run):
     )
     assert (status, err) == (0, ""), out
     assert "1 surrogate" in out and out.count("Data drawn with seed 0.") == 1  # of the one that brought none
-    assert out.splitlines()[-1].startswith("fronts_shop:with_data: 3 variables, 40 of 40 entries compared: 6 match")
+    assert out.splitlines()[-1].startswith(
+        "fronts_shop:with_data: 2 variables and the input, 40 of 40 entries compared: 6 match"
+    )
 
 
 def test_locate_is_a_fast_check(run, monkeypatch):

@@ -152,7 +152,7 @@ def test_a_table_that_does_not_fit_into_memory(tmp_path, monkeypatch, name):
 
 
 def test_a_table_is_the_data_of_a_check(gradtwin, tmp_path, monkeypatch):
-    pandas = pytest.importorskip("pandas")
+    pandas = pytest.importorskip("pandas", reason="needs gradtwin[pandas]")
     pandas.DataFrame({"a": X[:, 0], "b": X[:, 1], "c": X[:, 2], "y0": Y[:, 0], "y1": Y[:, 1]}).to_csv(
         tmp_path / "rows.csv", index=False
     )

@@ -210,7 +210,7 @@ NONE = {
         (
             f"stop_gradient (StopGradient) in line {STOPPED.__code__.co_firstlineno} of test_functions.py cuts a path "
             "to the loss; the gradient agrees with slopes that hold its value. If that is meant, say "
-            "expect={'input': 'stop_gradient'}"
+            "expect={'input': 'stop_gradient'}, or --expect 'input=stop_gradient'"
         ),
     ),
     "unused": (lambda x: tf.ones(2, x.dtype), "disconnected", "not connected to the loss"),
@@ -385,3 +385,11 @@ def test_surrogates():
     assert quantized(Plain()) == dict.fromkeys(upstream, "mismatch") | downstream
     expect = {"m/a/*": "surrogate", "input": "surrogate"}
     assert quantized(Plain(), expect=expect) == dict.fromkeys(upstream, "surrogate") | downstream
+
+
+@pytest.mark.parametrize("shape", [(), (2,)], ids=str)
+def test_a_variable_named_as_an_input_takes_no_place_of_the_input(shape):
+    """Of the same shape the gradient of the variable was not compared, in silence."""
+    v = tf.Variable(np.full(shape, 2.0), name="input")
+    report = check_function(lambda x: tf.reduce_sum(wrong(tf.square)(v + 0.0) * x), X[0], variables=[v])
+    assert verdicts(report) == {("variable:input", "forward"): "mismatch", ("input", "forward"): "match"}

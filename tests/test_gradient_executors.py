@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 from scratch import gradient
 from scratch.gradient import Nudges
@@ -132,7 +133,6 @@ def test_dask(dying, tmp_path):
 
 def test_blas_threads():
     """BLAS has one thread inside, in whatever thread, and as many as before outside, whoever leaves first."""
-    threadpoolctl = pytest.importorskip("threadpoolctl")
 
     def counts(_=None):
         return {m["num_threads"] for m in threadpoolctl.threadpool_info() if m["user_api"] == "blas"}

@@ -1,7 +1,7 @@
 """What is installed: the dependencies with either build of TensorFlow, and the releases that reports name."""
 
+import sys
 import tomllib
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,8 @@ from hatchling.metadata.core import ProjectMetadata
 from hatchling.plugin.manager import PluginManager
 
 from keras_ref.frontends.invocations.invocation import read_versions
-from keras_ref.inputs import releases
+from scratch import releases
+from scratch.nudging import answers
 
 ROOT = Path(__file__).parents[1]
 LISTED = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["metadata"]["hooks"]
@@ -44,14 +45,37 @@ def test_a_package_that_is_no_tensorflow_is_refused(monkeypatch):
         dependencies()
 
 
-@pytest.mark.parametrize("package", ["tensorflow", "tensorflow-cpu", "tf-nightly"])
-def test_a_report_names_the_release_of_any_build(monkeypatch, package):
-    present = {package: "2.99.0", "keras": "3.99"}
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """A function that installs a distribution with a module in place of all others."""
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    kept = (releases.find_distribution, answers.list_software)
 
-    def version(name):
-        if name not in present:
-            raise metadata.PackageNotFoundError(name)
-        return present[name]
+    def install(distribution, module, version):
+        folder = tmp_path / f"{distribution.replace('-', '_')}-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+        (folder / "RECORD").write_text(f"{module}/__init__.py,,\n")
+        for one in kept:
+            one.cache_clear()
 
-    monkeypatch.setattr(releases.metadata, "version", version)
+    yield install
+    for one in kept:
+        one.cache_clear()
+
+
+@pytest.mark.parametrize("distribution", ["tensorflow", "tensorflow-cpu", "a-build-of-ones-own"])
+def test_the_release_of_any_build_is_found(installed, distribution):
+    """In reports, in scripts, and in what workers must have in common: a worker with another build rounds otherwise."""
+    installed("keras", "keras", "3.99")
+    installed(distribution, "tensorflow", "2.99.0")
     assert read_versions() == {"keras": "3.99", "tensorflow": "2.99.0"}
+    built = "2.99.0" if distribution == "tensorflow" else f"2.99.0 ({distribution})"
+    software = answers.list_software()
+    assert (software["keras"], software["tensorflow"]) == ("3.99", built) and "numpy" not in software
+
+
+def test_the_distribution_with_the_name_of_the_module_comes_first(installed):
+    installed("a-plugin", "tensorflow", "1.0")
+    installed("tensorflow", "tensorflow", "2.99.0")
+    assert releases.find_version("tensorflow") == "2.99.0"

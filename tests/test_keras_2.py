@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras_ref import check_function, check_gradients, check_layer
 from keras_ref.errors import BadInput
 
-tf_keras = pytest.importorskip("tf_keras")
+tf_keras = pytest.importorskip("tf_keras", reason="needs gradtwin[keras2]")
 
 X, Y = np.random.default_rng(0).normal(size=(4, 3)), np.random.default_rng(1).normal(size=(4, 2))
 

@@ -9,7 +9,7 @@ import pytest
 from keras_ref.errors import CouldNotRun
 from keras_ref.inputs.targets import load_target
 
-tf_keras = pytest.importorskip("tf_keras")
+tf_keras = pytest.importorskip("tf_keras", reason="needs gradtwin[keras2]")
 
 MODELS = """
 import tensorflow as tf

@@ -9,7 +9,7 @@ from keras_ref import check_gradients, check_layer
 from keras_ref.reports.verdict import Kind
 from keras_ref.translation.keras_2_models import SAME_LAYERS, SAME_LOSSES
 
-tf_keras = pytest.importorskip("tf_keras")
+tf_keras = pytest.importorskip("tf_keras", reason="needs gradtwin[keras2]")
 layers = tf_keras.layers
 
 RANDOM = np.random.default_rng(0)

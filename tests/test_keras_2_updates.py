@@ -9,7 +9,7 @@ from keras_ref import check_updates
 from keras_ref.errors import BadInput
 from keras_ref.translation.from_keras_2 import SAME_LAW, SAME_SCHEDULES, as_keras_3
 
-tf_keras = pytest.importorskip("tf_keras")
+tf_keras = pytest.importorskip("tf_keras", reason="needs gradtwin[keras2]")
 
 X, Y = np.random.default_rng(0).normal(size=(4, 3)), np.random.default_rng(1).normal(size=(4, 2))
 OPTIONS = {"SGD": {"momentum": 0.9, "nesterov": True}, "Adam": {"amsgrad": True}, "RMSprop": {"centered": True}}

@@ -90,6 +90,31 @@ def test_push_nudge_and_back_propagate(shown, driver):
 
 
 @pytest.mark.sampled
+@pytest.mark.parametrize("shown", ["recipe1"], indirect=True)
+def test_the_chain_rule_is_there_before_the_first_nudge(shown, driver):
+    """The rule and its factors, for the weight that is looked at; products and sum when it has been applied."""
+    (kernel,), (bias,) = RECIPE_1
+
+    def chain():
+        return driver.execute_script(
+            "return [...document.querySelectorAll('#live-chain tr')].map((row) => [...row.cells].map((cell) => "
+            "cell.dataset.value === undefined ? cell.textContent : Number(cell.dataset.value)))"
+        )
+
+    assert "the slope is Σ 2(ŷ − y)/n · x." in _text(driver, "live-chain-formula")
+    head, *rows, total = chain()
+    assert head[1:-1] == ["2(ŷ − y)/n", "x"] and total[-1] == "?"
+    for (_, loss, factor, product), (x,), (y,) in zip(rows, INPUTS, OUTPUTS, strict=True):
+        assert (factor, product) == (x, "?")
+        assert abs(loss - 2 * (x * kernel[0] + bias - y) / len(INPUTS)) <= NETWORKS["recipe1"].noise()
+    click(driver, "live-nudge")
+    click(driver, "live-nudge")
+    _, *rows, total = chain()
+    assert all(product == loss * factor for _, loss, factor, product in rows)
+    assert abs(total[-1] - sum(product for *_, product in rows)) <= NETWORKS["recipe1"].noise()
+
+
+@pytest.mark.sampled
 @pytest.mark.parametrize("shown", ["recipe1", "recipe2"], indirect=True)
 def test_step_back_and_reset(shown, driver):
     start = {"recipe1": RECIPE_1, "recipe2": RECIPE_2}[shown.name]
@@ -241,7 +266,7 @@ def test_programs_print_what_the_page_shows(shown, driver, setting):
 @pytest.mark.sampled
 def test_no_violation_of_axe(pages, driver):
     """The rules of axe-core, in every part, in both themes, on a phone's width and a projector's."""
-    axe = pytest.importorskip("axe_core_python")
+    axe = pytest.importorskip("axe_core_python", reason="needs gradtwin[test]")
     from pathlib import Path
 
     source = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")

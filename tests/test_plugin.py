@@ -111,7 +111,7 @@ def test_the_marker_checks_what_a_test_returns(pytester):
     pytester.makepyfile(MARKED)
     result = pytester.runpytest_inprocess(*QUIET, "--strict-markers", "--gradtwin-json", "all.json")
     result.assert_outcomes(passed=4)
-    result.stdout.fnmatch_lines(["gradtwin: 10 variables; smallest error that would have been seen ?e-*"])
+    result.stdout.fnmatch_lines(["gradtwin: 8 variables and 2 inputs; smallest error that would have been seen ?e-*"])
     found = {
         r["test"]: {(v["name"], v["oracle"]) for v in r["verdicts"]}
         for r in json.loads((pytester.path / "all.json").read_text())["reports"]

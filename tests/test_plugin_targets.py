@@ -53,7 +53,7 @@ def test_targets_of_the_ini_file_and_the_command_line_are_tests(pytester):
                 "A target's factory must exist. Received: 'missing', which plugin_targets_a does not have. Check the "
                 "name after the colon."
             ),
-            "gradtwin: 10 variables, 3 mismatches; smallest error that would have been seen *",
+            "gradtwin: 8 variables and 2 inputs, 3 mismatches; smallest error that would have been seen *",
         ]
     )
     assert "Traceback" not in result.stdout.str()

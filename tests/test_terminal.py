@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
+from keras_ref.frontends.plugin.pytest_items import sum_up
 from keras_ref.reports import github
 from keras_ref.reports.culprit import Culprit
 from keras_ref.reports.terminal import report_table
@@ -85,3 +86,18 @@ def test_a_narrow_terminal_loses_columns_not_names():
         text = captured.get()
         assert all(word in text for word in shown) and not any(word in text for word in gone), text
         assert "…" not in text and "mismatch" in text
+
+
+def test_what_is_summed_up_counts_variables_and_inputs_apart():
+    """In the line of a report and in that of a test run; a layer may be called "inputs"."""
+    for names, counted in (
+        (("a/kernel",), "1 variable"),
+        (("inputs/kernel", "input_2/bias"), "2 variables"),
+        (("a/kernel", "a/bias", "input"), "2 variables and the input"),
+        (("a/kernel", "input:0", "input:left/right"), "1 variable and 2 inputs"),
+        (("input",), "the input"),
+    ):
+        verdicts = [Verdict(name, oracle, "match", 1, 1) for oracle in ("forward", "twin") for name in names]
+        report = Report("s", tuple(verdicts))
+        assert report.summary().startswith(f"s: {counted}, {len(verdicts)} of {len(verdicts)} entries compared: ")
+        assert sum_up([("test", report.to_json())]).line == counted

@@ -25,7 +25,7 @@ DIRECTIONS = 4
 
 def is_differentiable(function: Callable[..., Any], floats: Sequence[Any], *, seed: int = 0) -> bool:
     """Whether slopes along random directions are the same on both sides, and add up, to a half, for one of two steps,
-    or do so the better the smaller the step: the determinant of zeros changes with the cube of a step, its slope is 0.
+    or do so the better the smaller the step. The determinant of zeros changes with the cube of a step, its slope is 0.
 
     They are not where a function jumps or bends: a QR decomposition without full rank, say, or the median of
     equal numbers. An accusation stays where they are so by chance.
@@ -52,7 +52,7 @@ def is_differentiable(function: Callable[..., Any], floats: Sequence[Any], *, se
 
 def has_meeting_kinks(loss: ExactLoss, place: int, entry: int) -> bool:
     """Whether the slope along one flat entry and that along another do not add up where both are moved, for any other
-    one: clip(x, a, b) at a = b = x has a slope of 0 along x, and bends where a or b move too. A bend of the other one
+    one. clip(x, a, b) at a = b = x has a slope of 0 along x, and bends where a or b move too. A bend of the other one
     alone adds up. Raises: Missing, as Graph does.
     """
     others = [(i, k) for i, a in enumerate(loss.arguments) for k in range(np.size(a)) if (i, k) != (place, entry)]

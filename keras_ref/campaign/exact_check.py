@@ -144,7 +144,7 @@ def _has_value(loss: ExactLoss, value: float, room: float) -> bool:
 
 def _cancels(loss: ExactLoss, own: Any, value: float) -> bool:
     """Whether a value has at least half of the digits that are left where arguments and constants are off by half a
-    unit in the last place: few where it is a small difference of large numbers, as the sine of a multiple of π.
+    unit in the last place. Few are where it is a small difference of large numbers, as the sine of a multiple of π.
     """
     return _reaches(own, value, [replace(loss, off=seed).value({}, DIGITS) for seed in range(1, 9)])
 

@@ -17,9 +17,9 @@ from packaging.version import Version
 
 from keras_ref.campaign.ledger import Finding, select_findings
 from keras_ref.coverage.processes import run_in_turn
-from keras_ref.inputs.releases import find_version
 from keras_ref.own_modules import own_command
 from keras_ref.reports.escaping import make_printable
+from scratch.releases import find_version
 
 #: whether TensorFlow takes oneDNN's kernels, as it does by itself; gradtwin asks for its plain ones (quiet_tensorflow)
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"

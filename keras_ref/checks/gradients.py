@@ -20,6 +20,7 @@ from keras_ref.checks.culprits import name_culprit
 from keras_ref.checks.keras_2 import check_keras_2_model
 from keras_ref.checks.other_backends import BACKENDS, check_on_backend
 from keras_ref.checks.twins import build_twin
+from keras_ref.checks.unchecked_training import note_unchecked_training
 from keras_ref.checks.used_rows import leave_unused_rows_out
 from keras_ref.comparison.sources.settings import Approximation, Settings, require_one_of
 from keras_ref.errors import BadInput, errors_as_bad_input
@@ -142,12 +143,14 @@ def check_gradients(
     given = Data(None) if x is None and backend != BACKENDS[0] else convert_data(x, y, sample_weight, batches=batches)
     data = replace(given, sample_weight=data_module.apply_class_weight(given.y, given.sample_weight, class_weight))
     if backend != BACKENDS[0]:
-        return check_on_backend(model, data, backend=backend, loss=loss, training=training, settings=settings)
+        report = check_on_backend(model, data, backend=backend, loss=loss, training=training, settings=settings)
+        return note_unchecked_training(report, model, training=training)
     with errors_as_bad_input():
         build_model(model, data.x)
     data_module.validate_data(model, data.x, data.y, data.sample_weight)
     if is_model(model):
-        return check_keras_2_model(model, data, loss=loss, training=training, settings=settings)
+        report = check_keras_2_model(model, data, loss=loss, training=training, settings=settings)
+        return note_unchecked_training(report, model, training=training)
     if settings.watch_weights:
         data_module.require_finite_weights(model, needs_trainable=not settings.watch_inputs)
 
@@ -182,4 +185,5 @@ def check_gradients(
     keras_objects = (model, *find_loss_objects(loss))
     with leave_unused_rows_out(keras_objects, data, prepare_on) as (used, on_all_rows):
         report = on_all_rows(check(keras_objects, partial(prepare_on, used), settings))
-    return name_culprit(report, model, data, training=training, settings=settings)
+    report = name_culprit(report, model, data, training=training, settings=settings)
+    return note_unchecked_training(report, model, training=training)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import keras
@@ -15,6 +16,7 @@ from keras_ref.checks.check import check
 from keras_ref.checks.checked_loss import CheckedLoss, draw_cotangents, list_untrained, project_outputs
 from keras_ref.checks.keras_2 import check_keras_2_layer
 from keras_ref.checks.twins import build_twin, called_in_model
+from keras_ref.checks.unchecked_training import note_unchecked_training
 from keras_ref.checks.used_rows import leave_unused_rows_out
 from keras_ref.comparison.sources.oracles import TwinOracle
 from keras_ref.comparison.sources.settings import Approximation, Settings
@@ -89,7 +91,8 @@ def check_layer(
     if is_layer(layer):
         arguments = CallArguments.of(layer.call, inputs, call_arguments)
         data_module.require_finite_numbers("inputs", arguments.x)
-        return check_keras_2_layer(layer, arguments, settings=settings)
+        report = check_keras_2_layer(layer, arguments, settings=settings)
+        return note_unchecked_training(report, layer, training=_is_mode_chosen(layer, call_arguments))
     if not isinstance(layer, keras.layers.Layer):
         raise BadInput(
             f"`layer` must be a Keras layer. Received: {type(layer).__name__}. Pass a layer, or a function to "
@@ -134,7 +137,8 @@ def check_layer(
         )
 
     with leave_unused_rows_out((layer,), Data(arguments.x), prepare_on) as (used, on_all_rows):
-        return on_all_rows(check((layer,), partial(prepare_on, used), settings))
+        report = on_all_rows(check((layer,), partial(prepare_on, used), settings))
+    return note_unchecked_training(report, layer, training=_is_mode_chosen(layer, call_arguments))
 
 
 @takes(
@@ -219,6 +223,12 @@ def check_function(
 
     with leave_unused_rows_out(keras_objects, Data(arguments.x), prepare_on) as (used, on_all_rows):
         return on_all_rows(check(keras_objects, partial(prepare_on, used), settings))
+
+
+def _is_mode_chosen(layer: Any, call_arguments: Mapping[str, Any]) -> bool:
+    """Whether a call says `training` itself, or its layer is in training where nothing is said."""
+    asked = signature(layer.call).parameters.get("training")
+    return "training" in call_arguments or (asked is not None and asked.default is True)
 
 
 def _refuse_twin(_: LossFunction) -> TwinOracle:

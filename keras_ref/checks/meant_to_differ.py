@@ -42,7 +42,7 @@ def explain_meant(outcome: Outcome, *, evidence: Evidence, paths: GradientPaths)
             return verdict.because(Reason.WRONG_BESIDE_STOP, stops) if declared == STOP_GRADIENT else verdict
         if declared == STOP_GRADIENT:
             return replace(verdict, verdict=Kind.SURROGATE).because(Reason.STOPPED_AS_DECLARED, stops)
-        return verdict.because(Reason.STOPPED_IN_PART, stops, verdict.name)
+        return verdict.because(Reason.STOPPED_IN_PART, stops, verdict.name, verdict.name)
 
     return outcome.each(explained)
 

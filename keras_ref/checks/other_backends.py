@@ -26,6 +26,7 @@ from keras_ref.comparison.sources.settings import STOP_GRADIENT, Settings
 from keras_ref.comparison.two_programs.program_loss import ProgramLoss
 from keras_ref.errors import BadInput, CouldNotRun, shorten_error
 from keras_ref.evaluation.changed_state.float64 import DTYPE, in_precision
+from keras_ref.evaluation.keras_objects.naming import find_path
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.inputs.data import require_finite_numbers, validate_data
 from keras_ref.inputs.targets import complete_data, load_target
@@ -149,7 +150,7 @@ def _check(
     trained = [w for w in facts.weights if w.trainable] if settings.watch_weights else []
     theirs = dict(zip((w.name for w in facts.weights), _list_variables(subject), strict=False))
     # a model that was saved and loaded has shorter paths
-    paths = {w.name: theirs[w.name].path if subject.is_users else w.path for w in trained}
+    paths = {w.name: find_path(theirs[w.name]) if subject.is_users else w.path for w in trained}
     function = ProgramLoss(
         program,
         point,

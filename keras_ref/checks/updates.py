@@ -46,6 +46,7 @@ from keras_ref.evaluation.changed_state.float64 import DTYPE, in_precision, rest
 from keras_ref.evaluation.changed_state.guard import leaves_no_trace
 from keras_ref.evaluation.changed_state.keras_2 import is_optimizer, trains_as_keras_2
 from keras_ref.evaluation.changed_state.restoration import Restoration
+from keras_ref.evaluation.keras_objects.naming import find_path
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.inputs import data as data_module
 from keras_ref.inputs.arrays import convert_data
@@ -261,7 +262,7 @@ def _compare_updates(
             outcome, notes=(*found.notes, *outcome.notes, *note_untracked_variables(loss.untracked, [model]))
         )
     except NoTwin as error:
-        none = [Verdict(v.path, "update", Kind.UNDECIDED, total=int(np.prod(v.shape))) for v in trained]
+        none = [Verdict(find_path(v), "update", Kind.UNDECIDED, total=int(np.prod(v.shape))) for v in trained]
         return Outcome(tuple(v.because(Reason.NO_TWIN, error) for v in none), (f"No twin: {error}",))
 
 
@@ -297,9 +298,9 @@ def _compare_own_updates(
     )
     what = "trains as Keras 2 does" if trains_as_keras_2(model) else "has a train_step of its own"
     note = (
-        f"{type(model).__name__} {what}: the gradients that it hands to its optimizers were "
-        "compared with the slopes of the loss that it returns or of the losses that it differentiates, and the weights "
-        "with the optimizers' laws on these gradients."
+        f"{type(model).__name__} {what}: the gradients that it hands to its optimizers were compared with the slopes "
+        "of the loss that it returns or of the losses that it differentiates. The weights were compared with the "
+        "optimizers' laws on these gradients."
     )
     untracked = note_untracked_variables([v for one in losses for v in _find_untracked(one)], [model])
     return replace(outcome, notes=(note, *outcome.notes, *untracked))
@@ -314,7 +315,7 @@ def _find_untracked(loss: LossFunction) -> list[Any]:
 
 def _without_empty(outcome: Outcome, trained: Sequence[Any]) -> Outcome:
     """The outcome without verdicts on variables that have no entries, each of which has a note."""
-    empty = [v.path for v in trained if 0 in v.shape]
+    empty = [find_path(v) for v in trained if 0 in v.shape]
     compared = tuple(verdict for verdict in outcome.verdicts if verdict.name not in empty)
     return replace(outcome, verdicts=compared).with_notes(*map(NOTE_ON_EMPTY.format, empty))
 

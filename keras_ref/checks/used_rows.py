@@ -1,10 +1,10 @@
 """Rows of an embedding that no index of the data names: a check of a large one leaves them out.
 
 A loss does not depend on them, and autodiff's gradient has nothing there. Which rows autodiff reads, a sparse gradient
-(tf.IndexedSlices) says; which of the integers among the inputs are their indices is tried before anything is left out:
-the loss and every gradient must be the same bit for bit where the other rows hold anything else, and with the used rows
-alone and indices that count these. Then the embedding has the used rows alone while the check lasts. What the check
-costs, in memory and in time, does not grow with the rows that are left out.
+(tf.IndexedSlices) says; which of the integers among the inputs are their indices is tried before anything is left out.
+The loss and every gradient must be the same bit for bit where the other rows hold anything else. So they must be with
+the used rows alone, and indices that count these. Then the embedding has the used rows alone while the check lasts.
+What the check costs, in memory and in time, does not grow with the rows that are left out.
 
 A training step may move unused rows too, by what its optimizer remembers or by weight decay. Where the optimizer's law
 treats every row by itself, all of them take the same step without a gradient, and a few examples are compared for all.
@@ -30,7 +30,7 @@ from keras_ref.evaluation.changed_state.float64 import in_precision, is_float, r
 from keras_ref.evaluation.changed_state.restoration import Restoration, has_same_bits
 from keras_ref.evaluation.keras_objects.keras_classes import KerasVariable
 from keras_ref.evaluation.keras_objects.keras_parts import list_layers, list_optimizers, unwrap_variable
-from keras_ref.evaluation.keras_objects.naming import find_path
+from keras_ref.evaluation.keras_objects.naming import find_path, read_path
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.reports.verdict import Report, Verdict
 from keras_ref.translation.from_keras import NoTwin, reflect_object
@@ -260,7 +260,7 @@ def _steps_rows_alone(law: Optimizer, one: Used) -> bool:
         constraint = None if given is None else reflect_object(given, "constraint")
     except NoTwin:
         return False
-    return steps_rows_alone(law, path=find_path(one.variable), constraint=constraint)
+    return steps_rows_alone(law, path=read_path(one.variable), constraint=constraint)
 
 
 def _draw_others(restoration: Restoration, one: Used) -> None:
@@ -276,7 +276,7 @@ def _draw_others(restoration: Restoration, one: Used) -> None:
 def _shrink(restoration: Restoration, one: Used, keras_objects: Sequence[Any]) -> None:
     """Let a matrix, and what optimizers remember of it, have the used rows alone, and its layer say so."""
     variable = one.variable
-    shape, prefix = tuple(variable.shape), find_path(variable).replace("/", "_") + "_"
+    shape, prefix = tuple(variable.shape), read_path(variable).replace("/", "_") + "_"
     old, new = _keep_rows(restoration, variable, one.rows)
     for layer in (each for owner in keras_objects for each in (*list_layers(owner), *keras_2.list_layers(owner))):
         held = [keras_2.unwrap_variable(value) for value in vars(layer).values() if hasattr(value, "assign")]

@@ -14,7 +14,7 @@ from keras_ref.reports.verdict import Kind, Reason, Verdict
 from scratch.arrays import Array
 
 #: a difference of two runs up to this many units in the last place of the terms that add up to a loss is not looked
-#: into; beyond that the rounding of both runs is measured, which costs more than the runs
+#: into. Beyond that the rounding of both runs is measured, which costs more than the runs
 SLACK = 64
 
 

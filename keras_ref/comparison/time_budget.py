@@ -1,7 +1,7 @@
 """Choose the entries to compare within a time budget.
 
-The cost of one entry is measured on a few of each variable; then every variable gets an equal share of the entries that
-the time is enough for, drawn with the seed (small variables all of theirs, and what they leave goes to the others).
+The cost of one entry is measured on a few of each variable. Then every variable gets an equal share of the entries that
+the time is enough for, drawn with the seed. Small variables get all of theirs, and what they leave goes to the others.
 What is not compared by itself moves together along random directions.
 """
 

@@ -21,6 +21,7 @@ from keras_ref.errors import CouldNotRun
 from keras_ref.evaluation.changed_state.float64 import find_policy
 from keras_ref.own_modules import registry
 from keras_ref.reports.verdict import Report, Verdict
+from keras_ref.reports.words import is_input
 from keras_ref.translation import departures
 from keras_ref.translation.to_keras import mirror, mirror_object
 from scratch.arrays import Array
@@ -207,7 +208,7 @@ def _compare_gradients(check: Callable[[tuple[str, ...]], Report]) -> Results:
         report, refused = check(("eager", "function")), {"compiled": f"refused: {type(error).__name__}"}
     by_column: dict[str, list[Verdict]] = {}
     for v in report.verdicts:
-        column = MODES.get(v.oracle) or ("inputs" if v.name.startswith("input") else "weights")
+        column = MODES.get(v.oracle) or ("inputs" if is_input(v.name) else "weights")
         by_column.setdefault(column, []).append(v)
     columns = ("weights", "inputs", "graph", "compiled")
     return {c: _sum_up(by_column[c]) if c in by_column else "-" for c in columns} | refused

@@ -61,7 +61,7 @@ class PerturbedLosses(StackedLosses):
         """The absolute rounding error of losses in which one variable or input moves alone, at the point (or `at`).
 
         What is computed without it is the same in all of them: rounding in float32 before the first layer is none of
-        the second layer's. nan where it cannot be told: of losses that run only eagerly, or assign to variables.
+        the second layer's. It is nan where it cannot be told: of losses that run only eagerly, or assign to variables.
         """
         self._traced()
         if self.way is Way.EAGER or self.writes_variables:

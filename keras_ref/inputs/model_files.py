@@ -7,6 +7,7 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from keras_ref.undoing import undoing
 
 #: how the names of model files end
 ENDINGS = (".keras", ".h5", ".hdf5")
+#: how Keras 3 and Keras 2 begin to say that they do not know a class or function of a file
+MISSING = re.compile(r"Could not locate \w+ '[^']*'|Unknown \w+: '[^']*'")
 #: attributes of an .h5 file that hold configurations
 CONFIGS = ("model_config", "training_config")
 #: short names of losses, as people compile with
@@ -63,8 +66,9 @@ def load_model_file(target: str, *, unsafe: bool = False) -> Any:
         raise
     except Exception as error:
         text = " ".join(str(error).split())
+        said = _find_missing(error) or text
         raise CouldNotRun(
-            f"A {path.suffix} file must load{how}. Received: {target}: {shorten_error(text)} "
+            f"A {path.suffix} file must load{how}. Received: {target}: {shorten_error(said)} "
             f"{_advise(text, unsafe=unsafe)}"
         ) from error
     if not isinstance(model, library.Model):
@@ -117,6 +121,15 @@ def _without_absl() -> Iterator[None]:
         yield
 
 
+def _find_missing(error: BaseException | None) -> str:
+    """What Keras says of a class or function that it does not know, which may stand in the cause of its last error."""
+    while error is not None:
+        if said := MISSING.search(" ".join(str(error).split())):
+            return said.group()
+        error = error.__cause__ or error.__context__
+    return ""
+
+
 def _advise(text: str, *, unsafe: bool) -> str:
     """What to do where loading a file raised this text."""
     if not unsafe and ("safe_mode" in text or "lambda" in text.lower()):
@@ -124,9 +137,9 @@ def _advise(text: str, *, unsafe: bool) -> str:
             "It holds code, which safe mode does not run: pass --unsafe if you trust the file, or rebuild it in a "
             "factory, package.module:factory."
         )
-    if "Could not locate" in text or "registered" in text.lower() or "deserialize" in text.lower():
+    if MISSING.search(text) or "registered" in text.lower() or "deserialize" in text.lower():
         return (
-            "Name the module that registers its custom classes with --import, or give a factory, "
-            "package.module:factory."
+            "Decorate its custom classes with @keras.saving.register_keras_serializable() and name their module with "
+            "--import, or give a factory, package.module:factory."
         )
     return "Save it again with model.save('name.keras')."

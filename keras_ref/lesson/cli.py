@@ -252,6 +252,8 @@ def _show(
         soft_wrap=True,
         markup=False,
     )
+    if lesson_model.source is not None:
+        out.print(str(lesson_model.source), soft_wrap=True, markup=False, highlight=False)
     start, mine, theirs = map(lesson_model.flatten, (lesson_model.weights, nudged.weights[done], beside.weights[done]))
     table = Table(box=None, pad_edge=False)
     table.add_column("weight", no_wrap=True)

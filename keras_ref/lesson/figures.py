@@ -41,7 +41,7 @@ def _make_layout(x: str, y: str, *, log: bool = False, log_x: bool = False, **mo
 
 
 def _make_line(
-    x: Any, y: Any, name: str, color: str, dash: str = "solid", source: str = "", width: float = 2.5
+    x: Any, y: Any, *, name: str, color: str, dash: str = "solid", source: str = "", width: float = 2.5
 ) -> Spec:
     meta = {"meta": {"source": source}} if source else {}
     return {
@@ -117,7 +117,7 @@ def plot_loss(lesson: Lesson, words: Words = ENGLISH) -> Spec:
     layout["xaxis"]["range"] = [0, lesson.epochs]  # else a long name beside a line would widen it
     return {
         "data": [
-            _make_line(epochs, track.keras_losses, words.say("line_exact"), KERAS, width=8),
+            _make_line(epochs, track.keras_losses, name=words.say("line_exact"), color=KERAS, width=8),
             _make_line(epochs, track.losses, name=words.say("line_nudged"), color=NUDGED, dash="6px,5px"),
         ],
         "layout": layout,
@@ -133,8 +133,8 @@ def _plot_pair(lesson: Lesson, entry: int, sources: Sequence[str], *, title: str
             _make_line(
                 epochs,
                 getattr(lesson.track, theirs)[:, entry],
-                exact,
-                KERAS,
+                name=exact,
+                color=KERAS,
                 source=theirs,
                 width=8,
             ),

@@ -53,6 +53,7 @@ class Lesson:
     name: str
     title: Phrase
     note: Phrase
+    source: Phrase | None
     layers: tuple[str, ...]
     optimizer: str
     loss: str
@@ -104,9 +105,9 @@ class Lesson:
         return self.summarize(ENGLISH)
 
     def summarize(self, words: Words) -> str:
-        """Title, note, verdict and the weights at the start and at the end, as HTML."""
+        """Title, note, source, verdict and the weights at the start and at the end, as HTML."""
         marks = sorted({0, min(1, self.epochs), self.epochs})
-        sentences = "".join(f"<p>{words.html(said)}</p>" for said in (self.note, self.verdict))
+        sentences = "".join(f"<p>{words.html(said)}</p>" for said in (self.note, self.source, self.verdict) if said)
         return f"<h3>{words.html(self.title)}</h3>{sentences}{track_table(self.track, marks, words)}"
 
 
@@ -184,6 +185,7 @@ def make(
         name=lesson_model.name,
         title=lesson_model.title,
         note=lesson_model.note,
+        source=lesson_model.source,
         layers=tuple(make_printable(f"{n}: {layer!r}") for n, layer in lesson_model.model.layers.items()),
         optimizer=_describe(lesson_model.optimizer),
         loss=", ".join(repr(loss) for loss in lesson_model.objective.losses),

@@ -38,6 +38,7 @@ WEIGHTS, SAMPLES, NUMBERS = 128, 64, 8000
 class LessonModel:
     """A NumPy twin with its start weights, data, objective and optimizer, and the Keras model beside it.
 
+    source      the book that it is from, where it is from one
     x, y        an array, or a list of arrays where there are several inputs or outputs
     variables   {name of a weight of the twin: variable of keras_model}
     """
@@ -45,6 +46,7 @@ class LessonModel:
     name: str
     title: Phrase
     note: Phrase
+    source: Phrase | None
     model: Model
     weights: Mapping[str, Array]
     x: Any
@@ -133,6 +135,7 @@ def make_recipe_model(name: str, weights: Any = None, *, learning_rate: float = 
         name=name,
         title=phrase("title_recipe_other" if own else "title_recipe", number=name[-1]),
         note=phrase("note_own" if own else f"note_{name}"),
+        source=phrase("source_recipe"),
         model=model,
         weights=values,
         x=np.asarray(recipe.INPUTS, dtype=float),
@@ -221,6 +224,7 @@ def load_target_model(target: str, data: str = "", *, seed: int = 0) -> LessonMo
             optimizer=type(optimizer).__name__,
             losses=_name_losses(objective),
         ),
+        source=None,
         model=twin,
         weights=weights,
         x=x,

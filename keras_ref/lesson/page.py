@@ -8,7 +8,6 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
-from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from string import Template
 from typing import Any
@@ -39,6 +38,7 @@ from keras_ref.lesson.tables import (
 from keras_ref.lesson.what_if import Training
 from keras_ref.lesson.words import Words, phrase, read_words
 from keras_ref.reports.html import read_asset
+from scratch.releases import find_version
 
 #: bytes that a page may have
 LIMIT = 6_000_000
@@ -90,7 +90,7 @@ def build_page(lesson: Lesson, *, language: str = "en", questions: Sequence[Mapp
         figures=_write_json(_collect_specifications(lesson, words)),
         plotly=_read_plotly(),
         scripts="".join(f"<script>{_read_lesson_asset(name)}</script>\n" for name in SCRIPTS),
-        footer=words.html("page_footer", version=_find_version()),
+        footer=words.html("page_footer", version=find_version("gradtwin") or "(not installed)"),
     )
     size = len(made.encode())
     if size > LIMIT:
@@ -106,9 +106,10 @@ def build_page(lesson: Lesson, *, language: str = "en", questions: Sequence[Mapp
 
 def _build_header(lesson: Lesson, words: Words) -> dict[str, str]:
     note = words.html(lesson.note)
+    source = "" if lesson.source is None else f" {words.html(lesson.source)}"
     return {
         "title": words.html(lesson.title),
-        "note": note if note.endswith(".") else note + ".",
+        "note": (note if note.endswith(".") else note + ".") + source,
         "note_class": "note warn" if lesson.name == "recipe2" else "note",
         "units_note": _build_units_note(lesson, words),
         "intro": words.html(
@@ -387,10 +388,3 @@ def _collect_specifications(lesson: Lesson, words: Words) -> dict[str, Any]:
         trainings, changed = comparison.trainings, words.say(comparison.changed)
         specifications[comparison.name] = figures.plot_trainings(trainings, changed, words)
     return specifications
-
-
-def _find_version() -> str:
-    try:
-        return version("gradtwin")
-    except PackageNotFoundError:
-        return "(not installed)"

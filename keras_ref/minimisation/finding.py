@@ -1,11 +1,11 @@
 """What a finding is, and when another is the same.
 
-Two findings are the same where they have the same kind of verdict (mismatch, nan, mode-dependent, departure, …) by the
-same oracle (Keras's own forward pass differenced, the definition, a second derivative, forward mode, a training step),
-and the part at fault is the same: a layer of the same class, the same function, loss or optimizer. A departure is one
-of those that were named (translation/departures). A case that holds that part alone has it at fault by itself; one that
-holds more keeps the part in it, and the finding goes where it is taken out, since the search tries that too. Not asked
-is that the size of the error stays, nor which entry is wrong.
+Two findings are the same where three things are. They have the same kind of verdict (mismatch, nan, mode-dependent,
+departure, …). It is by the same oracle (Keras's own forward pass differenced, the definition, a second derivative,
+forward mode, a training step). The part at fault is the same: a layer of the same class, the same function, loss or
+optimizer. A departure is one of those that were named (translation/departures). A case that holds that part alone has
+it at fault by itself; one that holds more keeps the part in it, and the finding goes where it is taken out, since the
+search tries that too. Not asked is that the size of the error stays, nor which entry is wrong.
 """
 
 from __future__ import annotations

@@ -47,7 +47,8 @@ _ALL = (
         setting=True,
         choices=("auto", "full", "fast"),
         help="How much is compared: full, every entry of every gradient; auto, every entry of a small model and a "
-        "sample of a large one; fast, a few random directions, narrowed down to the wrong entries where they disagree.",
+        "sample of a large one. With fast a few random directions, narrowed down to the wrong entries where they "
+        "disagree.",
     ),
     Option(
         name="budget",

@@ -188,7 +188,7 @@ class Reason(StrEnum):
         "stopped-in-part",
         (
             "{} cuts a path to the loss; the gradient agrees with slopes that hold its value. If that is meant, say "
-            "expect={{'{}': 'stop_gradient'}}"
+            "expect={{'{}': 'stop_gradient'}}, or --expect '{}=stop_gradient'"
         ),
     )
     STOPPED_AS_DECLARED = (
@@ -234,83 +234,64 @@ class Reason(StrEnum):
     STEP_DEPARTS = "step-departs", "Keras's step is known to depart from the optimizer's law here", "step {}: {}"
     OWN_STEP_GRADIENT = (
         "own-step-gradient",
-        (
-            "the train step is the model's own: the gradients that it hands to the optimizer are not the slopes of the "
-            "loss that it returns"
-        ),
-        (
-            "step {}: the train step is the model's own: the gradients that it hands to the optimizer are not the "
-            "slopes of the loss that it {}"
-        ),
+        "the model's own train step hands over gradients that are not the slopes of the loss that it returns",
+        "step {}: the model's own train step hands over gradients that are not the slopes of the loss that it {}",
     )
     OWN_STEP_FOREIGN = (
         "own-step-foreign",
-        "the train step is the model's own: it hands the gradient by one variable to the optimizer as another one's",
-        "step {}: the train step is the model's own: the gradient that it hands over is that by {}",
+        "the model's own train step hands over the gradient by one variable as another one's",
+        "step {}: the model's own train step hands over the gradient by {} here",
     )
     OWN_STEP_LOSS = (
         "own-step-loss",
-        "the train step is the model's own: the gradients that it hands over are slopes of losses that it computes",
-        "worst at step {}: the train step is the model's own, and hands over {}",
+        "the model's own train step hands over the slopes of losses that it computes",
+        "worst at step {}: the model's own train step hands over {}",
     )
     OWN_STEP_OTHER_LOSS = (
         "own-step-other-loss",
+        "the model's own train step differentiates another loss than it returns",
         (
-            "the train step is the model's own: the gradients that it hands over are the slopes of a loss that it "
-            "differentiates, which is another one than it returns"
-        ),
-        (
-            "step {}: the train step is the model's own: the gradients that it hands over are the slopes of the loss "
-            "that it differentiates ({}) and not of the loss that it returns ({})"
+            "step {}: the model's own train step hands over the slopes of the loss that it differentiates ({}), and "
+            "returns another one ({})"
         ),
     )
     OWN_STEP_MOVED = (
         "own-step-moved",
+        "the model's own train step moves weights between a gradient and its update: it hands over slopes at others",
         (
-            "the train step is the model's own, and no gradient step of a loss: the gradients that it hands over are "
-            "slopes at other weights than those that are updated: it moves them in between"
-        ),
-        (
-            "step {}: the train step is the model's own, and no gradient step of a loss: the gradients that it hands "
-            "over are slopes at other weights than those that are updated: it moves them in between"
+            "step {}: the model's own train step moves the weights between the gradient and the update: it hands over "
+            "slopes at other weights"
         ),
     )
     OWN_STEP_SUM = (
         "own-step-sum",
-        (
-            "the train step is the model's own: it gathers gradients, and hands over their sum, which is not divided "
-            "by their number"
-        ),
-        (
-            "step {}: the train step is the model's own: it gathers gradients of {} losses and hands over their sum, "
-            "which is as many times the gradient of their mean"
-        ),
+        "the model's own train step gathers gradients, and hands over their sum, not their mean",
+        "step {}: the model's own train step hands over the sum of the gradients of {} losses, not their mean",
     )
     OWN_STEP_MOVES = (
         "own-step-moves",
-        "the train step is the model's own, and moves a weight by itself: by a moving average, or along slopes",
-        "worst at step {}: the train step is the model's own, and {}",
+        "the model's own train step moves a weight by itself: by a moving average, or along slopes",
+        "worst at step {}: the model's own train step {}",
     )
     OWN_STEP_MOVES_ASIDE = (
         "own-step-moves-aside",
-        "the train step is the model's own, and moves a weight by itself: not along slopes, as it does others",
+        "the model's own train step moves a weight by itself, not along slopes as it does others",
         (
-            "step {}: the train step is the model's own, and moves this weight by itself: not by {} times slopes of "
-            "the loss that it differentiates, as it does others"
+            "step {}: the model's own train step moves this weight by itself, not by {} times slopes of the loss that "
+            "it differentiates, as it does others"
         ),
     )
     OWN_STEP_GATHERS = (
         "own-step-gathers",
         (
-            "the train step is the model's own: the gradients that it hands to the optimizer are not the slopes of the "
-            "loss that it returns, and it moves weights by itself, calls an optimizer several times, or gathers "
-            "gradients over steps"
+            "the model's own train step hands over no slopes of the loss that it returns: it moves weights by itself, "
+            "updates several times, or gathers gradients"
         ),
     )
     OWN_STEP = (
         "own-step",
-        "the train step is the model's own, and no gradient step of a loss that it returns",
-        "the train step is the model's own: {}",
+        "the model's own train step is no gradient step of a loss that it returns",
+        "the model's own train step cannot be judged: {}",
     )
     NO_TWIN = "no-twin", "there is no NumPy twin to compare with", "{}"
 

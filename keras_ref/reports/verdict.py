@@ -16,6 +16,7 @@ from keras_ref.reports.heat_map import ErrorWindow
 from keras_ref.reports.html_tables import build_heat_maps, build_variables_table
 from keras_ref.reports.kinds import FAILING, ORDER, Kind, find_worst
 from keras_ref.reports.reasons import Reason
+from keras_ref.reports.words import count_variables
 
 __all__ = [
     "FAILING",
@@ -284,14 +285,13 @@ class Report:
         return f"{what} is wrong, and it looks like this: {known.looks_like}"
 
     def summary(self) -> str:
-        """One line: variables, verdicts, entries, the smallest error that would have been seen."""
+        """One line: variables and inputs, verdicts, entries, the smallest error that would have been seen."""
         if any(v.verdict is Kind.CRASH for v in self.verdicts):
             return f"{self.subject}: {', '.join(v.reason for v in self.verdicts)}"
         said = self.properties()
         seen = f"; smallest error that would have been seen {said['would_see']}" if "would_see" in said else ""
-        variables = len({v.name for v in self.verdicts})
         along = f", {said['together']} together along random directions" if "together" in said else ""
-        counted = f"{variables} variable{'' if variables == 1 else 's'}, {said['compared']} entries compared{along}"
+        counted = f"{count_variables({v.name for v in self.verdicts})}, {said['compared']} entries compared{along}"
         return f"{self.subject}: {counted}: {said['verdicts'] or 'nothing'}{seen}"
 
     def properties(self) -> dict[str, str]:

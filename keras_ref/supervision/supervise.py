@@ -40,7 +40,6 @@ INTERVAL = 0.1
 KEPT = 2**16
 #: the lines of /proc/PID/status on memory that is no file's
 RESIDENT = re.compile(r"^(RssAnon|RssShmem):\s+(\d+) kB$", re.MULTILINE)
-#: how the link of an open file begins that is in memory, and counts as memory
 #: how a folder is opened, and nothing else
 OPENED = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 #: prctl(2): orphaned descendants become children of this process; the signal that a process gets when its parent ends

@@ -1,6 +1,6 @@
 """The same weights in scratch and in Keras: paired by name and order, shapes checked.
 
-A layer of scratch names its weights in Keras's own order (`layer.weights`) and ends each name as Keras does, so that
+A layer of scratch names its weights in Keras's own order (`layer.weights`) and ends each name as Keras does. So
 "dense/kernel" is the variable `kernel` of the layer `dense`, and "wrapper/forward/kernel" the one of a wrapped layer.
 """
 

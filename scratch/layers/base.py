@@ -72,8 +72,9 @@ class Layer:
         """The output array, or a tuple of arrays.
 
         A layer may take by keyword: `training`; `mask`, the boolean mask of the input or None (a tuple of them for
-        several inputs); `draw`, the random arrays that it uses in place of its own, by name; `stopped`, what the method
-        of that name returned; and the arguments of its call. Raises: TypeError in a class that defines none.
+        several inputs); `draw`, the random arrays that it uses in place of its own, by name. It may take `stopped`,
+        what the method of that name returned, and the arguments of its call. Raises: TypeError in a class that defines
+        none.
         """
         raise TypeError(f"{type(self).__name__} must define `forward`: write it in scratch/layers/.")
 

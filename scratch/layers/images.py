@@ -103,8 +103,8 @@ class CenterCrop(Image):
 
 @layer
 class Resizing(Image):
-    """y[b, i, j, c] = Σ over pixels p, q of a(i, p) · a(j, q) · x[b, p, q, c], with the weights a of `resampling`; if
-    asked, after cropping the images to these proportions, or padding them evenly to these with fill_value.
+    """y[b, i, j, c] = Σ over pixels p, q of a(i, p) · a(j, q) · x[b, p, q, c], with the weights a of `resampling`. If
+    asked, that is after cropping the images to these proportions, or padding them evenly to these with fill_value.
 
     Shapes  x (batch, h, w, channels) or channels first   →   y (batch, height, width, channels)
     Keras   Resizing; integers stay integers

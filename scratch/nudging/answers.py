@@ -1,11 +1,11 @@
 """What a worker is asked and what it answers: a block carries what was asked and losses that the caller knows.
 
 A worker of somebody else's executor may be broken in any way: memory that lies, old code, a queue that mixes up its
-results. An answer is taken only where it says what it was asked, has the shape and the dtype that were
-asked for, has the checksum that its losses had when they were computed, and has, bit for bit, some losses that the
-caller has computed itself and which it has put between the others. So a machine that rounds otherwise than this one is
-not taken either, and who computes a block changes no bit of a result. A worker that computes finite losses wrongly
-elsewhere alone is not found: for that every loss would have to be computed twice.
+results. An answer is taken only where it says what it was asked, has the shape and the dtype that were asked for, and
+has the checksum that its losses had when they were computed. It must also have, bit for bit, some losses that the
+caller has computed itself and has put between the others. So a machine that rounds otherwise than this one is not taken
+either, and who computes a block changes no bit of a result. A worker that computes finite losses wrongly elsewhere
+alone is not found: for that every loss would have to be computed twice.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
 from scratch.arrays import Array
+from scratch.releases import find_distribution, find_version
 
 #: places in each block whose losses the caller knows
 PLACES = 3
-#: installed packages that losses are computed with; this one is known by its files
-PACKAGES = ("numpy", "tensorflow", "tensorflow-cpu", "keras", "tf_keras")
+#: modules that losses are computed with; those of gradtwin are known by their files
+MODULES = ("numpy", "tensorflow", "keras", "tf_keras")
 
 
 class WrongAnswer(Exception):
@@ -127,11 +127,9 @@ class Question:
 def list_software() -> dict[str, str]:
     """{name: version} of what losses are computed with in this process: Python, packages, and these files by digest."""
     found = {"Python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
+    for name in filter(find_distribution, MODULES):
+        brought = find_distribution(name)  # another build of one release may round otherwise
+        found[name] = find_version(name) + (f" ({brought})" if brought != name else "")
     folder, files = Path(__file__).parents[2], hashlib.sha256()
     for file in sorted(path for room in ("scratch", "keras_ref") for path in (folder / room).rglob("*.py")):
         files.update(file.relative_to(folder).as_posix().encode() + file.read_bytes())

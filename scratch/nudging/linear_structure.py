@@ -1,7 +1,7 @@
 """Verify a layer's declared linear structure against its forward pass.
 
 A layer may declare that its output is linear in a weight (`responses`) or that it multiplies its input by a matrix
-(`mixing`). Each declaration is compared with the forward pass before it is used; on a mismatch there is a warning, and
+(`mixing`). Each declaration is compared with the forward pass before it is used. On a mismatch there is a warning, and
 the full forward pass is used instead, so that a wrong declaration costs time but never gives a wrong number.
 """
 

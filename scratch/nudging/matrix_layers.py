@@ -31,7 +31,7 @@ class MatrixLayer:
     largest                 the largest absolute entry of the matrix
     reach                   the largest change of the output before the activation for which two of them are enough
     reach_of_channel        the same for a change of one channel of the input
-    Where the last axis is short, it is the first of `before`, `output` and `terms` in memory: NumPy's inner loops are
+    Where the last axis is short, it is the first of `before`, `output` and `terms` in memory. NumPy's inner loops are
     as long as the last axis in memory.
     """
 

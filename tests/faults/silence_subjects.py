@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from shop_text import SHOP
 from subjects import WrongSquare
 from test_eager_only import Looks
 from test_unused_rows import HOLDERS
@@ -198,41 +199,6 @@ def large_data():
     options = {"effort": "fast", "wrt": ["weights"]}
     invocation = Invocation("check", (str(folder / "few.keras"),), str(folder / "data.npz"), options)
     return lambda progress: invocation.run(str(folder / "few.keras"), progress)
-
-
-SHOP = """
-import keras, numpy as np, tensorflow as tf
-
-def build():
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="dense")], name="shop")
-    model.compile(optimizer="sgd", loss="mse")
-    return model, np.ones((2, 2)), np.ones((2, 1))
-
-other = build
-
-def network():
-    return build()[0]
-
-def of_keras_2():
-    import tf_keras
-    model = tf_keras.Sequential([tf_keras.layers.Dense(1, input_shape=(2,), name="dense")], name="shop")
-    model.compile(optimizer="sgd", loss="mse")
-    return model
-
-@tf.custom_gradient
-def wrong_square(x):
-    return x * x, lambda upstream: 3 * x * upstream
-
-class Wrong(keras.layers.Layer):
-    def call(self, x):
-        return wrong_square(x)
-
-def wrong():
-    layers = [keras.Input((3,)), keras.layers.Dense(3), Wrong(), keras.layers.Dense(1)]
-    model = keras.Sequential(layers, name="wrong")
-    model.compile(optimizer="sgd", loss="mse")
-    return model, np.arange(6.0).reshape(2, 3), np.ones((2, 1))
-"""
 
 
 def on_a_terminal(*arguments, first=()):

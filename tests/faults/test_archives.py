@@ -187,7 +187,7 @@ def virtual_dataset(file, name, folder):
 @pytest.mark.parametrize("elsewhere", [external_link, external_storage, virtual_dataset])
 def test_weights_that_lie_in_another_file(tmp_path, library, elsewhere):
     """Whichever Keras reads the file, and with permission, too: it would read what its user did not name."""
-    keras_of = pytest.importorskip(library)
+    keras_of = pytest.importorskip(library, reason="needs gradtwin[keras2]")
     with h5py.File(tmp_path / "other.h5", "w") as other:
         other["k"] = np.full((2, 1), 42, "f4")
     np.full((2, 1), 43, "f4").tofile(tmp_path / "raw.bin")

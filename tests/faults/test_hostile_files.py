@@ -147,8 +147,8 @@ def test_an_h5_file_that_declares_much(tmp_path, small_bound, inside):
 
 
 def test_a_parquet_table_that_declares_much(tmp_path, small_bound):
-    arrow = pytest.importorskip("pyarrow")
-    pytest.importorskip("pandas")
+    arrow = pytest.importorskip("pyarrow", reason="needs gradtwin[pandas]")
+    pytest.importorskip("pandas", reason="needs gradtwin[pandas]")
     from pyarrow import parquet
 
     path = str(tmp_path / "table.parquet")

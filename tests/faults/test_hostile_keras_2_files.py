@@ -93,7 +93,7 @@ def write_keras_2(path, config, *, attribute="model_config"):
 @pytest.mark.parametrize("name", CODE)
 def test_code_in_a_file_that_says_it_is_of_keras_2(tmp_path, monkeypatch, name, ending):
     """The file itself says so, and the safe mode of that library does not know all of it."""
-    pytest.importorskip("tf_keras")
+    pytest.importorskip("tf_keras", reason="needs gradtwin[keras2]")
     monkeypatch.chdir(tmp_path)
     config, said = CODE[name]
     for how, write in WRITTEN.items():
@@ -107,7 +107,7 @@ def test_code_in_a_file_that_says_it_is_of_keras_2(tmp_path, monkeypatch, name, 
 
 
 def test_code_in_how_a_model_was_compiled(tmp_path):
-    pytest.importorskip("tf_keras")
+    pytest.importorskip("tf_keras", reason="needs gradtwin[keras2]")
     path = tmp_path / "model.h5"
     compiled = {"loss": named("os", "function", "system"), "optimizer_config": {"class_name": "SGD", "config": {}}}
     write_keras_2(path, json.dumps(compiled), attribute="training_config")
@@ -117,7 +117,7 @@ def test_code_in_how_a_model_was_compiled(tmp_path):
 
 def test_with_permission_such_a_function_runs(tmp_path, monkeypatch):
     """So the refusals above refuse what would run."""
-    pytest.importorskip("tf_keras")
+    pytest.importorskip("tf_keras", reason="needs gradtwin[keras2]")
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "model.h5"
     write_keras_2(path, json.dumps(functional(calling("io.gfile.makedirs", "owned"))))
@@ -131,7 +131,7 @@ def test_with_permission_such_a_function_runs(tmp_path, monkeypatch):
 def test_computations_of_keras_2_load(tmp_path, ending):
     import tensorflow as tf
 
-    tf_keras = pytest.importorskip("tf_keras")
+    tf_keras = pytest.importorskip("tf_keras", reason="needs gradtwin[keras2]")
     x = tf_keras.Input((3,))
     y = tf_keras.layers.Dense(2, activation="relu", kernel_regularizer="l2")(x) + 1
     y = tf.concat([tf.squeeze(tf.expand_dims(y, 1), 1) * tf.nn.softmax(y), y[:, :1]], -1)
@@ -148,7 +148,7 @@ def test_computations_of_keras_2_load(tmp_path, ending):
 @pytest.mark.parametrize("name", ["StringLookup", "TextVectorization"])
 def test_a_vocabulary_in_another_file(tmp_path, name, ending):
     """The layer would read whatever file its configuration names."""
-    pytest.importorskip("tf_keras")
+    pytest.importorskip("tf_keras", reason="needs gradtwin[keras2]")
     (tmp_path / "secret.txt").write_text("one\ntwo\n")
     layer = {"class_name": name, "config": {"name": "l0", "vocabulary": str(tmp_path / "secret.txt")}}
     path = tmp_path / f"model{ending}"
@@ -158,7 +158,7 @@ def test_a_vocabulary_in_another_file(tmp_path, name, ending):
 
 
 def test_a_vocabulary_of_its_own(tmp_path):
-    tf_keras = pytest.importorskip("tf_keras")
+    tf_keras = pytest.importorskip("tf_keras", reason="needs gradtwin[keras2]")
     path = tmp_path / "model.keras"
     words = tf_keras.layers.StringLookup(vocabulary=["one", "two"])
     tf_keras.Sequential([tf_keras.Input((1,), dtype="string"), words]).save(path)

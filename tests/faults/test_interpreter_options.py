@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from shop_text import SHOP
 
 from keras_ref import check_gradients, compare
 from keras_ref.errors import BadInput
@@ -26,30 +27,6 @@ sys.path[:0] = [sys.argv.pop(1)]
 sys.argv[0] = "gradtwin"
 from keras_ref.frontends.command_line.command import main
 main()
-"""
-SHOP = """
-import keras, numpy as np, tensorflow as tf
-
-def build():
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="dense")], name="shop")
-    model.compile(optimizer="sgd", loss="mse")
-    return model, np.ones((2, 2)), np.ones((2, 1))
-
-def network():
-    return build()[0]
-
-@tf.custom_gradient
-def wrong_square(x):
-    return x * x, lambda upstream: 3 * x * upstream
-
-class Wrong(keras.layers.Layer):
-    def call(self, x):
-        return wrong_square(x)
-
-def wrong():
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1), Wrong()], name="wrong")
-    model.compile(optimizer="sgd", loss="mse")
-    return model, np.arange(6.0).reshape(2, 3), np.ones((2, 1))
 """
 
 

@@ -47,7 +47,7 @@ def error_stream():
 
 
 def floats_of_jax():
-    return bool(pytest.importorskip("jax").config.jax_enable_x64)
+    return bool(pytest.importorskip("jax", reason="needs gradtwin[jax]").config.jax_enable_x64)
 
 
 def floats_of_keras():

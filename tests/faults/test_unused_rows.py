@@ -152,7 +152,7 @@ def checked_function_of_a_layer(rows, **options):
 
 
 def checked_keras_2(rows, **options):
-    layers = pytest.importorskip("tf_keras").layers
+    layers = pytest.importorskip("tf_keras", reason="needs gradtwin[keras2]").layers
     last = [layers.Flatten(), layers.Dense(1, name="dense")]
     model = sys.modules["tf_keras"].Sequential([layers.Embedding(rows, 8, input_length=3, name="rows"), *last])
     model.compile("adam", "mse")
@@ -160,7 +160,7 @@ def checked_keras_2(rows, **options):
 
 
 def checked_keras_2_layer(rows, **options):
-    layer = pytest.importorskip("tf_keras").layers.Embedding(rows, 8, name="rows")
+    layer = pytest.importorskip("tf_keras", reason="needs gradtwin[keras2]").layers.Embedding(rows, 8, name="rows")
     layer(IDS)
     return layer.variables, lambda: check_layer(layer, IDS, **options)
 

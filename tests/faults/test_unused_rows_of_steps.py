@@ -96,7 +96,7 @@ class Twice(Stepping):
 
 
 def of_keras_2(rows=80_000, optimizer="adam"):
-    layers = pytest.importorskip("tf_keras").layers
+    layers = pytest.importorskip("tf_keras", reason="needs gradtwin[keras2]").layers
     sys.modules["tf_keras"].utils.set_random_seed(0)
     last = [layers.Flatten(), layers.Dense(1, name="dense")]
     model = sys.modules["tf_keras"].Sequential([layers.Embedding(rows, 8, input_length=3, name="rows"), *last])

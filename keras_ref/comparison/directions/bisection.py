@@ -2,9 +2,9 @@
 
 The entries of a direction that disagrees are halved, first by variables, then within one: the half whose own residual
 is farthest beyond what is allowed for it goes on, the other one waits. Fewer entries move farther (by the root of the
-share that they are), so that every half is measured as sharply as the whole. log2(N) halvings end at one entry, which
-is then compared by itself: nothing is called a mismatch by a random direction alone. An entry that turns out right is a
-false lead, and the half that waited goes on; without an entry the answer is "undecided".
+share that they are), so that every half is measured as sharply as the whole. After log2(N) halvings one entry is left,
+which is then compared by itself: nothing is called a mismatch by a random direction alone. An entry that turns out
+right is a false lead, and the half that waited goes on; without an entry the answer is "undecided".
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Every entry moved at once along a random direction v, compared with ⟨g, v⟩ of autodiff's gradient g.
 
-Let e be what g errs by. Along v the loss has the slope D = ⟨g, v⟩ - ⟨e, v⟩, and two forward passes give D to within an
+Let e be what g errs by. Along v the loss has the slope D = ⟨g, v⟩ - ⟨e, v⟩. Two forward passes give D to within an
 error `allowed` that is measured as for single entries: (L(θ + tv) - L(θ - tv)) / 2t, with left and right slopes beside
-it. |⟨g, v⟩ - D| ≤ allowed is a match; an error E in the one entry i is certainly seen where |E·v_i| > 2·allowed.
+it. A match is |⟨g, v⟩ - D| ≤ allowed; an error E in the one entry i is certainly seen where |E·v_i| > 2·allowed.
 
 The direction  v_ki = ±s_k·u, u drawn from [1/2, 1]: no entry is left out, and no two errors cancel by symmetry.
 The scale      s_k ∝ 1 / rms(g_k), so that an ordinary entry of every variable k contributes alike, and a small tensor
@@ -10,19 +10,15 @@ The scale      s_k ∝ 1 / rms(g_k), so that an ordinary entry of every variable
                for all k. In units of the variable's own size s_k stays within CLIP of the median variable's: a gradient
                that is zero must not send its variable to infinity. What stays hidden all the same (a variable whose
                whole ⟨g_k, v_k⟩ is within a few `allowed`) is moved once more by itself, the others at rest.
-The step       t = √UNIT: the rounding noise / t and the curvature t·L'' are then of one size, about 1e-8 of D; a
+The step       t = √UNIT: the rounding noise / t and the curvature t·L'' are then of one size, about 1e-8 of D. A
                network of many ReLUs has kinks everywhere along a long line, and here most of them are out of reach.
                Two passes are enough there: E = L(θ + tv) + L(θ - tv) - 2·L(θ) is noise, curvature and kinks, nothing of
                the slope. Kinks between θ and θ ± tv, of sizes J, change D by no more than Σ|J| (t - k) / 2t, which
                is |E| / 2t where they are of one sign. Where E is more than noise, a step of an eighth leaves an eighth
                of the kinks, and so on until rounding is all that is left.
-The noise      is known before it is measured: an operation that is off by half a unit in the last place does what a
-               weight, or an input, does that is off by as much. So the noise is of the size of UNIT·|(g·θ)|, in squares
-               over all entries, and of UNIT·|L|; ROUNDINGS times that is counted on. It does not depend on the last
-               bits of a machine, and E shows where it is too little. Before anything is accused it is measured.
 Several wrong entries may cancel along one v; they do not along several, each drawn anew.
 Doubt (sides that differ at all of these steps, a difference not allowed, an error too wide) asks for the noise and for
-steps of all sizes, then for generic points beside: at an exact kink autodiff's value is a convention, and it has to be
+steps of all sizes, then for generic points beside. At an exact kink autodiff's value is a convention, and it has to be
 right where the derivative is unique.
 """
 

@@ -22,7 +22,7 @@ CLIP = 2.0**6
 #: variables that move the loss by less than this share of what the one does that moves it most set no scale for others
 FAINT = 2.0**-20
 #: the rounding of a loss in units of UNIT·|(g·θ)|: slopes were off by 0.1 to 0.8 of them, divided by the step, in four
-#: networks of keras.applications, and the rest is a margin in which no comparison depends on the last bits
+#: networks of keras.applications. The rest is a margin in which no comparison depends on the last bits
 ROUNDINGS = 4.0
 #: t: √UNIT first, and CLOSER by a factor, and again, where kinks lie within it
 CLOSER = 8.0

@@ -16,7 +16,7 @@ from scratch.one_sided import LADDER, slopes
 
 #: exponents of t where the noise has been measured: around √UNIT, and wide; the ladder of scratch.one_sided comes last
 LOOK, WIDE = np.arange(-26.0, -29.0, -1.0), np.arange(-8.0, -33.0, -1.0)
-#: a closer step is taken where the truncation is so many times the rounding: an eighth of the step leaves an eighth of
+#: a closer step is taken where the truncation is so many times the rounding. An eighth of the step leaves an eighth of
 #: the one at most and makes eight times the other, and halves their sum at least
 KINKED = 32.0
 #: one pass more tells curvature from kinks where the truncation is so many times the rounding: it leaves less than half

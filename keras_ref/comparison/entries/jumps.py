@@ -1,7 +1,7 @@
 """Entries of an input at which the loss jumps: something decides there, a comparison, an argmax or a rounding.
 
-Whether a sample is padding (`Masking` compares with its mask value), which entry is the largest, what a number is
-rounded to: such a decision flips as soon as the entry moves, and the loss has no derivative. That is a property of
+Such decisions are whether a sample is padding (`Masking` compares with its mask value), which entry is the largest, and
+what a number is rounded to. One flips as soon as the entry moves, and the loss has no derivative. That is a property of
 what is checked and no fault of its gradient. A gradient is still right or wrong there: autodiff differentiates the
 branch that the point lies on. So the loss is differenced once more with every decision as it is at the point, and an
 entry passes where autodiff agrees with that. Where decisions cannot be held (no graph shows them, or the loss is the
@@ -27,7 +27,7 @@ from scratch.differences import SAFETY, Estimate
 from scratch.noise import DEVIATIONS, ROLLS
 from scratch.one_sided import LADDER, slopes
 
-#: a slope from one side is one, and not a jump divided by a step, where its error is at most this share of it: of a
+#: a slope from one side is one, and not a jump divided by a step, where its error is at most this share of it. Of a
 #: jump J at halved steps J/h, 2J/h, … nothing is left that small
 OF_A_SIDE = 2.0**-8
 

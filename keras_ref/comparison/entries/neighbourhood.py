@@ -39,8 +39,8 @@ DISTANCE = 2.0**-13
 PAIRS = 2
 #: generic directions along which kinks are looked for
 DIRECTIONS = 4
-#: kinks explain as much as this times the largest that is seen: along a generic direction kinks of both signs cancel in
-#: part, and that they do so to a sixteenth along each of four happens once in 16^4 = 65,536
+#: kinks explain as much as this times the largest that is seen. Along a generic direction kinks of both signs cancel in
+#: part; that they do so to a sixteenth along each of four happens once in 16^4 = 65,536
 EXPLAINED = 16.0
 
 

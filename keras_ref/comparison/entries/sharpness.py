@@ -4,11 +4,11 @@ Such a comparison is called blunt. It is repeated with all weights and inputs sc
 that has learned its data is the same code with smaller weights, where the loss can carry its numbers. So is one that
 would have let an error of DULL of the gradient pass, where that makes it sharper. What stays blunt is undecided, except
 where it is sharp beside the largest gradient of the whole loss, or where the gradient is zero to its own rounding at
-all smaller scales as well: of a gradient that is zero everywhere (a bias before a normalization) no error is as small.
+all smaller scales as well. Of a gradient that is zero everywhere (a bias before a normalization) no error is as small.
 
 Before that its steps are made longer: a loss that is a polynomial of a weight can be seen from as far as one likes.
 
-What is said to be a small entry of a gradient that nothing is seen of need not be one: at another scale it has to be
+What is said to be a small entry of a gradient that nothing is seen of need not be one. At another scale it has to be
 seen for itself, as the largest is, or be small at the smallest scale as well.
 
 A difference that noise may hide is decided elsewhere too: it is no mismatch where autodiff is right at another scale,
@@ -41,8 +41,8 @@ from scratch.arrays import Array
 from scratch.differences import SAFETY, UNIT, scale_of
 from scratch.one_sided import TIERS
 
-#: by what weights and inputs are scaled, one after another while a comparison stays blunt: down, where what had
-#: saturated moves again, and up, away from a kink that lies closer than rounding lets a slope be taken
+#: by what weights and inputs are scaled, one after another while a comparison stays blunt. Down, what had saturated
+#: moves again; up, they are away from a kink that lies closer than rounding lets a slope be taken
 SCALES = (0.5, 0.125, 2.0**-5, 2.0**-8, 2.0**10, 2.0**20, 2.0**40)
 #: a comparison is repeated while it would have let an error of this share of the gradient pass: the smallest planted
 DULL = 1e-6
@@ -102,7 +102,7 @@ def _find_excused(found: EntryComparison, gradient: float) -> Array:
     """The entries that differ by as much as they are, which only the rounding of autodiff allows: nothing is decided.
 
     Rounding does not see whether a backward pass jumps at the point. Entries that are nothing beside the others, as
-    large as rounding, are no such; nor are slopes of less than the noise of the loss, of which a complex step says
+    large as rounding, are no such. Nor are slopes of less than the noise of the loss, of which a complex step says
     nothing: those of a softmax's scores, whose values are all the same.
     """
     estimate = found.slopes.value

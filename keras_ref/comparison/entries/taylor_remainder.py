@@ -16,7 +16,7 @@ from scratch.differences import UNIT, measure_step, scale_of
 from scratch.one_sided import LADDER
 
 #: a remainder counts while it is this many times the noise of one of the two losses it is made of: it is then off by
-#: 1/8 of itself at most, and the order, a base-2 logarithm of the ratio of two, by 0.36, which tells 1 from 2
+#: 1/8 of itself at most. The order, a base-2 logarithm of the ratio of two, is then off by 0.36, which tells 1 from 2
 CLEAR = 16.0
 #: halvings over which the order is read: the smallest that count, where t² has least to say beside t
 HALVINGS = 1
@@ -24,7 +24,8 @@ HALVINGS = 1
 
 def remainder_order(oracle: Oracle, name: str, *, entry: int, autodiff: float) -> float:
     """The observed order of R(t) along one entry (v its unit vector), from the smallest steps whose remainder is clear
-    of noise: about 2 for a right entry, about 1 for a wrong one. nan where all remainders are noise, or not finite."""
+    of noise: about 2 for a right entry, about 1 for a wrong one. It is nan where all remainders are noise, or not
+    finite."""
     at = np.ravel(oracle.values[name])
     steps = measure_step(at[[entry]], np.exp2(LADDER)[:, None] * scale_of(at)[[entry]])
     losses = np.asarray(oracle.losses(name, np.array([entry]), steps), dtype=float)[:, 0]

@@ -1,7 +1,7 @@
 """What rounding does to a law, by Monte Carlo arithmetic (Parker 1997): every operation is off by a whole unit in the
 last place, up or down at random.
 
-Rounding to nearest errs by half a unit at most, by 1/√12 of one in the root mean square; two ways of computing the same
+Rounding to nearest errs by half a unit at most, by 1/√12 of one in the root mean square. Two ways of computing the same
 differ by √2 of that, 0.41 units where a repetition moves by 1. Twice the worst of ROLLS repetitions is then passed by
 chance once in 10⁷ entries (errors taken as normal). What one operation amplifies (1 - βᵏ, a difference of powers) the
 repetitions show amplified, which no factor on the spread of the arguments does.
@@ -36,8 +36,8 @@ def make_noisy(value: Any, generator: np.random.Generator, *, unit: float = UNIT
 class _Off(Schedule):
     """A schedule whose rates are off by rounding.
 
-    That is a few units of their own, and of the initial rate that they are parts of (1 + cos π cancels); of the
-    precision that they are computed in, where that is known to be less (a GivenSchedule, a step in float32).
+    That is a few units of their own, and of the initial rate that they are parts of (1 + cos π cancels). The unit is of
+    the precision that they are computed in, where that is known to be less (a GivenSchedule, a step in float32).
     """
 
     inner: Schedule

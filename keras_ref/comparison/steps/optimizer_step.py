@@ -178,7 +178,7 @@ class StepStart:
         """The same, to be allowed for those gradients within the errors that are nearest to the given ones.
 
         Where a law joins entries (a norm of all of them, means along rows), a step need not be farthest off where each
-        gradient is off by all of its error: Adafactor divides by the size of the gradients, and a 0 leads elsewhere
+        gradient is off by all of its error. Adafactor divides by the size of the gradients, and a 0 leads elsewhere
         than 0.001 and -0.001 do.
         """
         also = {
@@ -207,7 +207,7 @@ def predict(twin: OptimizerTwin, start: StepStart, *, seed: int, of_state: bool 
 
     allowed = twice the largest move of what the step leaves behind, over ROLLS repetitions with the gradient off by its
     errors, the state by its doubts and every operation by rounding (monte_carlo_arithmetic.py, where the twice is
-    derived), and with the gradients that the start has to be allowed for.
+    derived). The gradients that the start has to be allowed for are among them.
 
     of_state   whether the state after the step is predicted too: it takes as much memory again as the weights, or twice
     """

@@ -1,8 +1,9 @@
 """A train_step of a model's own: the gradients that it hands to optimizers, and what these make of them.
 
 Two comparisons for every call of an optimizer: the weights after it with the optimizer's law on the gradients that were
-handed over, and these gradients with slopes: those of the loss that the train step returns, else those of the losses
-whose gradients it took from a tape since the variable's last update, at the weights at which it took them.
+handed over, and these gradients with slopes. The slopes are those of the loss that the train step returns. Else they
+are those of the losses whose gradients it took from a tape since the variable's last update, at the weights at which it
+took them.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """How far rounding moves what a program computes, measured of the program itself.
 
-Its operations are out of reach, so its weights and inputs are off in their place: every entry by one to two and a half
-units in the last place of the precision that it computes in, up or down at random (OFF of scratch/noise.py), three
-times. A layer's own rounding is as large as that of its weights: each of n products is off by half a unit, and each of
-its n weights by a whole one or more. What is allowed is CHANGES times the largest change of a tensor over the three
-runs (the same multiple that the rounding of an eager backward pass is stated as), and CHANGES units of its largest
-entry, for functions that err where their slope is 0 (a saturated tanh): an estimate and no bound.
+Its operations are out of reach, so its weights and inputs are off in their place. Three times every entry is off by one
+to two and a half units in the last place of the precision that it computes in, up or down at random (OFF of
+scratch/noise.py). A layer's own rounding is as large as that of its weights: each of n products is off by half a unit,
+and each of its n weights by a whole one or more. What is allowed is CHANGES times the largest change of a tensor over
+the three runs, the same multiple that the rounding of an eager backward pass is stated as. CHANGES units of its largest
+entry are allowed beside that, for functions that err where their slope is 0 (a saturated tanh). It is an estimate and
+no bound.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ POLICY = "dtype_policy"
 #: functions that compiled training leaves on a model, traced with its present variables
 TRACED = frozenset(("train_function", "test_function", "predict_function"))
 
-#: layers whose TensorFlow kernels do not exist in float64 on a CPU (AvgPool3D, MaxPool3D): they go on computing in
+#: layers whose TensorFlow kernels do not exist in float64 on a CPU (AvgPool3D, MaxPool3D). They go on computing in
 #: float32; the noise of that is measured in the loss, widens the steps and is named in the report
 FLOAT32_ONLY = frozenset(f"{kind}Pooling3D" for kind in ("Max", "Average", "AdaptiveMax", "AdaptiveAverage"))
 

@@ -3,7 +3,7 @@
 A check lets a model, Keras and TensorFlow be something else for a while. Therefore
 
 - a lock lets one check run in a process; a second one, of this model or another, waits;
-- a signal (Ctrl-C) interrupts a check where that does no harm (held_signals.py); those that follow at once, and those
+- a signal (Ctrl-C) interrupts a check where that does no harm (held_signals.py). Those that follow at once, and those
   that come while changes are undone, are held back, and delivered when everything is as it was;
 - a callback for progress is called at least once a second, whatever the verb does (scratch/progress.py);
 - the undo steps are run twice from nested `finally` blocks, so that an interruption of the first run is made up for.

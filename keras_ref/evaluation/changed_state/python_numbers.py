@@ -2,7 +2,7 @@
 
 `keras.ops.cast(0.9, "float64")` is 0.8999999761581421, since TensorFlow takes a plain 0.9 for a float32; for an
 np.float64 it does not. But an np.float64 times a variable of Keras is an array of NumPy, which no gradient goes
-through, where a float times a variable is a tensor; and it equals a variable by NumPy's rules, not by Keras's.
+through, where a float times a variable is a tensor. And it equals a variable by NumPy's rules, not by Keras's.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ A sum rounds at every step, at the size of what has been added so far; where the
 Each of its terms is off by up to a unit of the largest partial sum that it may be added to: whatever the order, the
 steps then round at random.
 
-An operation that is in none of these tables rounds like a sum of some hundred products: each term by half a unit in the
-last place, and the result by SUMMED of them (matrix products, convolutions, poolings, Fourier transforms,
-factorizations).
+An operation that is in none of these tables rounds like a sum of some hundred products (matrix products, convolutions,
+poolings, Fourier transforms, factorizations). Each term is off by half a unit in the last place, and the result by
+SUMMED of them.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def _floor_mod(x: Any, y: Any) -> Any:
 
 
 #: operations in whose kernels numbers cancel that are larger than the result → the same of operations that round by
-#: themselves: exp(x) - 1 rounds at the ulp of 1, and the loss of a confident classifier, log(1 + tiny), too
+#: themselves. exp(x) - 1 rounds at the ulp of 1, and the loss of a confident classifier, log(1 + tiny), too
 COMPOSED: Mapping[str, Callable[..., Any]] = {
     "Elu": _elu,
     "Selu": _selu,

@@ -1,9 +1,8 @@
 """A traced function of one point, called for a stack of them.
 
-TensorFlow's `MapDefun` calls a traced function once for every entry of a stack, on all cores and in any order, and
-nothing is traced or optimized for it: a traced loop costs more than the thousand evaluations of a small model. What
-writes anything, draws random numbers or runs Python depends on the order: it is called in a traced loop, one after
-another.
+TensorFlow's `MapDefun` calls a traced function once for every entry of a stack, on all cores and in any order. Nothing
+is traced or optimized for it: a traced loop costs more than the thousand evaluations of a small model. What writes
+anything, draws random numbers or runs Python depends on the order: it is called in a traced loop, one after another.
 """
 
 from __future__ import annotations

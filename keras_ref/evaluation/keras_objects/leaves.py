@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from keras_ref.reports.words import INPUT
+
 
 def name_leaves(x: Any) -> dict[str, Any]:
     """The leaves of nested inputs by name: "input" for one, "input:0", "input:key" for several, in tf.nest's order."""
@@ -27,7 +29,7 @@ def replace_leaves(x: Any, replacements: Mapping[str, Any]) -> Any:
 
 
 def _name(path: tuple[Any, ...], *, single: bool) -> str:
-    return "input" if single else "input:" + "/".join(map(str, path))
+    return INPUT if single else f"{INPUT}:" + "/".join(map(str, path))
 
 
 def _list_paths(x: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], Any]]:

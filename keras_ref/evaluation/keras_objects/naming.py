@@ -10,12 +10,21 @@ import tensorflow as tf
 
 from keras_ref.evaluation.keras_objects.leaves import name_leaves
 from keras_ref.evaluation.keras_objects.real_parts import is_real_or_complex
+from keras_ref.reports.words import is_input
 
 
 def find_path(variable: Any) -> str:
-    """What a variable is called in a report: Keras's path, or TensorFlow's name."""
-    path = getattr(variable, "path", None) or variable.name.split(":")[0]
-    return str(path)
+    """What a variable is called in a report: Keras's path, or TensorFlow's name; never as an input is called.
+
+    A variable named "input" is "variable:input": by its own name it would take the place of the model's input.
+    """
+    path = read_path(variable)
+    return f"variable:{path}" if is_input(path) else path
+
+
+def read_path(variable: Any) -> str:
+    """Keras's path of a variable, or TensorFlow's name."""
+    return str(getattr(variable, "path", None) or variable.name.split(":")[0])
 
 
 def make_unique(names: list[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """What one entry of a variable moves in a traced loss, found in its graph.
 
-An entry (i, j) of a kernel moves column j of the product x · kernel, by x[:, i]; elementwise operations keep that one
-column; where a column meets another product, that product moves by an update of rank one. A route says through which
+An entry (i, j) of a kernel moves column j of the product x · kernel, by x[:, i]. Elementwise operations keep that one
+column. Where a column meets another product, that product moves by an update of rank one. A route says through which
 operations of a graph an entry's movement goes in this way, and which tensors have to be stacked as a whole from there
 on. Tensors are named as in the graph ("dense/MatMul:0"). Columns are those of a tensor as a matrix (rows, columns) with
 its entries in their order: the last axis, or the last axes, of the output of the operation that the variable is in.
@@ -83,7 +83,7 @@ def find_route(graph: Any, variable: Any, loss: Any) -> Route | None:
     """How entries of a variable move the loss, both tensors of a graph; None where the way is not known.
 
     It is known where one operation that is linear in the variable reads it, or where it goes into elementwise
-    operations alone; where everything on the way has a known shape, and nothing that is stacked goes into a loop, a
+    operations alone. Everything on the way must have a known shape, and nothing that is stacked may go into a loop, a
     branch or an inner function.
     """
     before = _order_before(graph, loss.op)

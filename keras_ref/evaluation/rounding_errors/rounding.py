@@ -2,8 +2,8 @@
 
 Every operation is computed twice: as it is, and beside it off by units in the last place of the dtype that it computes
 in, up or down at random. Both take the same decisions (comparisons, indices, loop counts), those of the first, so that
-the difference of the two is rounding alone: no kink, no tie that breaks, no jump, and nothing that depends on how steep
-the function is.
+the difference of the two is rounding alone. There is no kink in it, no tie that breaks, no jump, and nothing that
+depends on how steep the function is.
 """
 
 from __future__ import annotations

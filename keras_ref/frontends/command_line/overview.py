@@ -86,7 +86,7 @@ def _check(exhibit: Exhibit, seed: int, progress: Progress | None) -> Checked:
 
 
 def _print_recipes(out: Console, recipes: Mapping[str, Sequence[RecipeRow]]) -> None:
-    out.print("One training step of the book's recipes. NumPy nudges each weight by 0.0001; Keras back-propagates.")
+    out.print("One step of Neural Networks with Keras Cookbook: NumPy nudges by 0.0001, Keras back-propagates.")
     for i, (name, rows) in enumerate(recipes.items()):
         table = Table(
             title=f"Recipe {name[-1]}: {RECIPES[name][1]}",

@@ -14,7 +14,6 @@ from typing import Any
 from keras_ref.errors import BadInput, CouldNotRun, find_place, shorten_error, target_stays
 from keras_ref.frontends.invocations.distribution import open_executor
 from keras_ref.frontends.invocations.verbs import find_check
-from keras_ref.inputs.releases import find_version
 from keras_ref.inputs.targets import Loaded, complete_data, import_module, load_data, load_target
 from keras_ref.options import (
     OPTIONS,
@@ -31,6 +30,7 @@ from keras_ref.supervision.supervise import WATCHED
 from keras_ref.undoing import staying_here
 from scratch.nudging.answers import OtherSoftware
 from scratch.progress import Progress, ticking
+from scratch.releases import find_version
 
 #: where the files of gradtwin lie
 _OWN = (str(Path(__file__).parents[2]), str(PLACE))

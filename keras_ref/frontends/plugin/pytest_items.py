@@ -33,6 +33,7 @@ from keras_ref.options import OPTIONS
 from keras_ref.reports.escaping import make_printable
 from keras_ref.reports.files import describe_writer
 from keras_ref.reports.verdict import ORDER, Report, find_worst
+from keras_ref.reports.words import count_variables
 
 
 def collect_targets(session: pytest.Session, targets: Iterable[str]) -> list[pytest.Item]:
@@ -304,7 +305,7 @@ class Total:
 def sum_up(texts: Iterable[tuple[str, str]]) -> Total:
     """The last line of a test run, of (test, report as JSON) pairs.
 
-    "412 variables, 3 kinks, 1 mismatch; smallest error that would have been seen 3e-9"
+    "412 variables and 20 inputs, 3 kinks, 1 mismatch; smallest error that would have been seen 3e-9"
     """
     reports = [json.loads(text) for _, text in texts]
     by_variable: dict[tuple[int, str], list[str]] = {}
@@ -314,7 +315,7 @@ def sum_up(texts: Iterable[tuple[str, str]]) -> Total:
     counts = Counter(find_worst(found) for found in by_variable.values())
     visible = [float(v["visible"]) for report in reports for v in report["verdicts"] if v["visible"] != "nan"]
     parts = [
-        _describe_counts(len(by_variable), "variable"),
+        count_variables(name for _, name in by_variable),
         *(_describe_counts(counts[name], name) for name in reversed(ORDER) if counts[name] and name != "match"),
     ]
     seen = f"; smallest error that would have been seen {max(visible):.0e}" if visible else ""
@@ -323,7 +324,6 @@ def sum_up(texts: Iterable[tuple[str, str]]) -> Total:
 
 #: plurals; the other verdicts are adjectives
 _PLURALS = {
-    "variable": "variables",
     "kink": "kinks",
     "mismatch": "mismatches",
     "crash": "crashes",

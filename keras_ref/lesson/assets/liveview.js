@@ -89,14 +89,14 @@ const liveview = (() => {
       row.classList.toggle("chosen", i === now.chosen);
     });
   }
-  function writeChain(state, known) {
+  function writeChain(state, known) { // the rule and its factors at once; products and sum when the chain rule has reached the weight
     const i = now.chosen, table = by("live-chain");
-    by("live-chain-formula").textContent = say("live_chain_lead", { weight: label(i) });
     const HEAD = { loss: state.loss === "squared" ? "2(ŷ − y)/n" : "sign(ŷ − y)/n", kernel: "w", activation: "f′(z)", unit: "a", x: "x" };
-    if (known.exact[i] === undefined) { table.replaceChildren(); return; }
-    const rows = engine.everySample(state).map((s) => engine.factors(state, i, s));
+    const rows = engine.everySample(state).map((s) => engine.factors(state, i, s)), reached = known.exact[i] !== undefined;
+    by("live-chain-formula").textContent = say("live_chain_lead", { weight: label(i), factors: rows[0].map((f) => HEAD[f.of]).join(" · ") });
     const cells = (values) => values.map((v) => `<td class="n" data-value="${v}">${number(v, 7)}</td>`).join("");
-    table.innerHTML = `<thead><tr><th scope="col">${say("live_sample")}</th>${rows[0].map((f) => `<th scope="col">${HEAD[f.of]}</th>`).join("")}<th scope="col">${say("live_part")}</th></tr></thead><tbody>${rows.map((row, s) => `<tr><th scope="row">${s + 1}</th>${cells([...row.map((f) => f.value), engine.product(row)])}</tr>`).join("")}<tr><th scope="row">${say("live_factor_sum")}</th>${"<td></td>".repeat(rows[0].length)}${cells([known.exact[i]])}</tr></tbody>`;
+    const result = (value) => (reached ? cells([value]) : `<td class="n">?</td>`);
+    table.innerHTML = `<thead><tr><th scope="col">${say("live_sample")}</th>${rows[0].map((f) => `<th scope="col">${HEAD[f.of]}</th>`).join("")}<th scope="col">${say("live_part")}</th></tr></thead><tbody>${rows.map((row, s) => `<tr><th scope="row">${s + 1}</th>${cells(row.map((f) => f.value))}${result(engine.product(row))}</tr>`).join("")}<tr><th scope="row">${say("live_factor_sum")}</th>${"<td></td>".repeat(rows[0].length)}${result(known.exact[i])}</tr></tbody>`;
   }
   function writeSamples(state) {
     [...by("live-samples").tBodies[0].rows].forEach((row, k) => {

@@ -128,7 +128,7 @@ class CountsBinsInFloat32(AdaptivePooling):
     """Bins whose ends are computed in float32.
 
     Keras pools with two windows, of ⌈n/m⌉ cells and of one more, at every cell, lays the results one behind the other
-    and takes those that the bins ask for: what is out of range of the first is one of the second.
+    and takes those that the bins ask for. What is out of range of the first is one of the second.
     """
 
     def edges(self, n: int, m: int) -> list[tuple[int, int]]:
