@@ -11,8 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from scratch import registry
-from scratch.arrays import Array, absolute
-from scratch.calls import leaves
+from scratch.arrays import Array, absolute, leaves
 from scratch.fields import AtLeast, Domain, Real, Shape, Size
 from scratch.layers.base import Layer, Weights
 from scratch.layers.identity import Keywords
