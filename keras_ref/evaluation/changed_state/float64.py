@@ -174,14 +174,6 @@ def in_precision(dtype: str | None, *keras_objects: Any) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def objects_in_float64(*keras_objects: Any) -> Iterator[None]:
-    """`in_float64` for objects without a tf.function: those of the process are left alone, so that it may stay open."""
-    with Restoration() as restoration:
-        _move(restoration, DTYPE, keras_objects)
-        yield
-
-
 def _move(restoration: Restoration, dtype: str | None, keras_objects: Iterable[Any]) -> _Moved:
     """Let objects, and layers that are made from now on, compute in a dtype until the restoration."""
     moved = _Moved(restoration, dtype)
