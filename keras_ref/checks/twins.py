@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras_ref.comparison.sources.differenced_loss import DifferencedLoss
 from keras_ref.comparison.sources.oracles import TwinOracle
 from keras_ref.evaluation.changed_state.restoration import restore_attributes
-from keras_ref.evaluation.keras_objects.keras_parts import list_by_output, list_states, loss_weights_of
+from keras_ref.evaluation.keras_objects.keras_parts import list_by_output, list_states, loss_weights_of, pair_inputs
 from keras_ref.evaluation.keras_objects.leaves import name_leaves
 from keras_ref.evaluation.keras_objects.naming import values_of
 from keras_ref.evaluation.loss_function import Data
@@ -65,10 +65,10 @@ def build_twin(
         raise NoTwin("A twin takes dense inputs. Received: a sparse or ragged one.")
     if any(tf.as_dtype(values_of(leaf).dtype).is_complex for leaf in leaves.values()):
         raise NoTwin("A twin takes real inputs. Received: a complex one.")
-    inputs = dict(zip(leaves, twin.inputs, strict=True))
-    names |= {n: f"input:{inputs[n]}" for n in loss.inputs}
+    inputs = pair_inputs(model, loss.data.x)
+    names |= {n: f"input:{inputs[n]}" for n in loss.inputs if n in inputs}
     fixed = read_values(variables)
-    integers = {inputs[n]: np.asarray(t) for n, t in leaves.items()}
+    integers = {name: np.asarray(leaves[n]) for n, name in inputs.items()}
     draws = _predict_draws(model, twin, fixed, integers) if training else None
 
     def make(values: Mapping[str, Array]) -> Nudges:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.keras_objects.keras_classes import KerasVariable
+from keras_ref.evaluation.keras_objects.leaves import name_leaves
 from keras_ref.evaluation.keras_objects.nesting import ATOMS, list_items, walk_everything
 from keras_ref.evaluation.keras_objects.real_parts import is_real_or_complex
 from scratch.arrays import Array
@@ -123,6 +124,19 @@ def _name_outputs(model: Any) -> list[Any]:
     if isinstance(returned, dict):
         return list(keras.tree.flatten(type(returned)((name, name) for name in returned)))
     return list(getattr(graph, "output_names", None) or ())
+
+
+def pair_inputs(model: Any, x: Any) -> dict[str, str]:
+    """{leaf of x, as `name_leaves` names it: input of the model}, as a functional model pairs them, in its order.
+
+    A mapping for inputs that are no mapping is by their names, all else is in order.
+    """
+    graph = getattr(model, "_functional", None) or model
+    names = [tensor.name for tensor in graph.inputs]
+    if isinstance(x, Mapping) and not isinstance(graph._inputs_struct, Mapping) and set(names) == set(x):
+        leaves = {key: leaf for leaf, key in name_leaves({key: key for key in x}).items()}
+        return {leaves[name]: name for name in names}
+    return dict(zip(name_leaves(x), names, strict=True))
 
 
 def unwrap_variable(variable: Any) -> Any:

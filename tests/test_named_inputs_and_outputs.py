@@ -1,4 +1,4 @@
-"""Losses, weights and targets by the names of outputs belong to these outputs, whatever the order of the names is."""
+"""What is given by the names of inputs or outputs belongs to these, whatever the order of the names is."""
 
 import itertools
 
@@ -9,6 +9,7 @@ import pytest
 from keras_ref import check_gradients, check_updates
 from keras_ref.evaluation.keras_objects.keras_parts import list_by_output
 from keras_ref.inputs.data import draw_targets
+from keras_ref.lesson.lesson_model import load_target_model
 
 X = np.random.default_rng(0).normal(size=(4, 3))
 #: {output: (its loss, the weight of that, its targets, its sample weights)}
@@ -104,3 +105,44 @@ def test_what_is_left_out():
     assert list_by_output(model, "mse", 3) == ("mse",) * 3
     assert list_by_output(model, [1, 2, 3], 3) == (1, 2, 3)
     assert list_by_output(model, {"b": 2, "a": 1, "c": 3}, 3) == (1, 2, 3)  # of names that the model does not know
+
+
+INPUTS = {"zeta": X, "alpha": np.random.default_rng(1).normal(size=(4, 2))}
+
+
+def build_of_two(*, by_name=False):
+    keras.utils.set_random_seed(0)
+    inputs = {name: keras.Input(x.shape[1:], name=name) for name, x in INPUTS.items()}
+    ends = [
+        keras.layers.Dense(2, activation)(one) for one, activation in zip(inputs.values(), ("tanh", None), strict=True)
+    ]
+    output = keras.layers.Dense(1, name="output")(keras.layers.concatenate(ends))
+    model = keras.Model(inputs if by_name else list(inputs.values()), {"zeta": output, "alpha": ends[0]})
+    model.compile("sgd", {"zeta": "mse", "alpha": "mae"})
+    return model
+
+
+TARGETS = {"alpha": np.zeros((4, 2)), "zeta": np.ones((4, 1))}
+
+
+@pytest.mark.parametrize(
+    ("by_name", "x"),
+    [(False, INPUTS), (True, INPUTS), (False, dict(reversed(INPUTS.items()))), (False, list(INPUTS.values()))],
+    ids=["by name", "by name for inputs by name", "in another order", "in order"],
+)
+def test_inputs(by_name, x):
+    report = check_gradients(build_of_two(by_name=by_name), x, TARGETS)
+    assert report.ok, report.explain()
+    assert "twin" in {v.oracle for v in report.verdicts if v.name.startswith("input")}
+
+
+def test_lesson(monkeypatch):
+    """A lesson computes Keras's loss of data by name."""
+    model = build_of_two()
+    monkeypatch.setattr(
+        "keras_ref.lesson.lesson_model.load_target",
+        lambda target: (model, INPUTS, dict(reversed(TARGETS.items())), None),
+    )
+    lesson = load_target_model("module:factory")
+    expected = model.evaluate(INPUTS, TARGETS, verbose=0, return_dict=True)["loss"]
+    np.testing.assert_allclose(lesson.evaluate_loss(lesson.weights), expected, rtol=1e-6)
