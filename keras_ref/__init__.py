@@ -20,7 +20,8 @@ programs          a program as a value: Keras of any backend, Keras 2, PyTorch, 
 comparison        two gradients with their errors become a verdict
 checks            the public checks
 strategies        Hypothesis strategies for specifications, models, weights and inputs
-coverage, lesson  what Keras exports and what is compared; the lesson's page and notebook
+coverage          what Keras exports, and what of it is compared
+homework, lesson  grading of students' programs; the lesson's page and notebook
 campaign          the ledger of findings, and a script for each
 minimisation      from a failure to a script
 frontends         command line, pytest plugin, callback

@@ -1,5 +1,6 @@
-"""Arrays: their type, their absolute value, and the epsilon that several definitions share."""
+"""Arrays: their type, and what definitions share: an epsilon, absolute values, bounds, lengths, nested arguments."""
 
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,3 +16,19 @@ EPSILON = 1e-7
 def absolute(x: Array) -> Array:
     """|x|, where the real part decides the sign, so that a complex step stays on its branch."""
     return np.where(x.real < 0, -x, x)
+
+
+def at_least(x: Array, low: float) -> Array:
+    """max(x, low) by the real part; what is not a number stays so."""
+    return np.where(x.real < low, low, x).astype(x.dtype, copy=False)
+
+
+def unit(x: Array, axis: int | tuple[int, ...], epsilon: float = EPSILON) -> Array:
+    """x / max(|x|, ε) with the Euclidean length along `axis`, or several axes together: a vector of zeros stays so."""
+    y: Array = x / np.sqrt(at_least((x * x).sum(axis=axis, keepdims=True), epsilon**2))
+    return y
+
+
+def leaves(values: Iterable[Any]) -> list[Any]:
+    """The items of nested tuples and lists, in order."""
+    return [leaf for value in values for leaf in (leaves(value) if isinstance(value, (tuple, list)) else [value])]

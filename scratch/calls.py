@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
-from scratch.arrays import Array
+from scratch.arrays import Array, leaves
 from scratch.layers.base import Layer
 
 
@@ -58,11 +58,6 @@ def fill_value(value: Any, tensors: Mapping[str, Any]) -> Any:
     if isinstance(value, (tuple, list)):
         return [fill_value(item, tensors) for item in value]
     return tensors[value.name] if isinstance(value, Tensor) else value
-
-
-def leaves(values: Iterable[Any]) -> list[Any]:
-    """The items of nested tuples and lists, in order."""
-    return [leaf for value in values for leaf in (leaves(value) if isinstance(value, (tuple, list)) else [value])]
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:

@@ -20,10 +20,12 @@ from typing import Annotated, Any, Protocol
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.fields import AtLeast, check_value
+from scratch.fields import Above, AtLeast, check_value
 
 Line = Callable[[Array], Array]
 UNIT = float(np.finfo(np.float64).eps)
+#: what a step is, in units of the weight or of its size
+Step = Annotated[float, Above(0.0)]
 
 #: truncation is stated as this many times its estimate from two steps, which is an estimate and not a bound
 SAFETY = 2.0
@@ -96,25 +98,35 @@ class Scheme(Protocol):
         ...
 
 
-#: the exponent of the largest power of two that is a float
-LARGEST = 1023
+#: exponents of the largest power of two that is a float, and of the smallest of which 2^-46, a share that is less than
+#: the shortest step of scratch.one_sided, is a normal one
+LARGEST, SMALLEST = 1023, -1022 + 46
 
 
 def scale_of(at: Array) -> Array:
-    """The size that a step is measured in, a power of two: the weight's own, or its fellows' if it is smaller, or 1."""
+    """The size that a step is measured in, a power of two: the weight's own, or its fellows' if it is smaller, or 1.
+
+    That of the smallest numbers is larger than they are, so that shares of it are floats.
+    """
     at = np.asarray(at, dtype=float)
     size = np.maximum(np.abs(at), _typical_size(at))
-    return np.exp2(np.minimum(np.round(np.log2(np.where(size > 0, size, 1.0))), LARGEST))
+    return np.exp2(np.clip(np.round(np.log2(np.where(size > 0, size, 1.0))), SMALLEST, LARGEST))
 
 
 def _typical_size(at: Array) -> float:
-    """The root of the mean of the squares, also where a square is beyond any float; 0 of no weights."""
+    """The root of the mean of the squares, also where a square is beyond any float, or below; 0 of no weights.
+
+    Weights that are not finite are left out.
+    """
     if not at.size:
         return 0.0
     with np.errstate(over="ignore"):
         mean = float(np.add.reduce(np.square(at), axis=None) / at.size)
-    largest = 1.0 if np.isfinite(mean) else float(np.max(np.abs(at)))
-    return float(np.sqrt(mean)) if largest == 1.0 else largest * _typical_size(at / largest)
+    if np.finfo(float).tiny <= mean < np.inf:
+        return float(np.sqrt(mean))
+    finite = np.abs(at[np.isfinite(at)])
+    largest = float(np.max(finite, initial=0.0))
+    return largest * float(np.sqrt(np.mean(np.square(finite / largest)))) if largest else 0.0
 
 
 def measure_step(at: Array, offset: Array) -> Array:
@@ -195,6 +207,7 @@ class _Fixed(Scheme):
 
     def __post_init__(self) -> None:
         check_value(type(self).__name__, "order", Annotated[int, AtLeast(1)], self.order)
+        check_value(type(self).__name__, "step", Step | None, self.step)
 
 
 @dataclass(frozen=True)
@@ -202,7 +215,7 @@ class Forward(_Fixed):
     """(f(w + h) - f(w)) / h, the book's own; `order` uses that many points ahead. Error O(h^order).
 
     `step`: h, in units of the weight; None: chosen from the noise, scaled to each weight. Raises: ValueError for an
-    order below 1. Source  Neural Networks with Keras Cookbook, chapter 1; Fornberg 1988
+    order below 1, or a step that is not above 0. Source  Neural Networks with Keras Cookbook, chapter 1; Fornberg 1988
     """
 
     def __call__(self, line: Line, at: Array, noise: float) -> Estimate:
@@ -214,7 +227,7 @@ class Backward(_Fixed):
     """(f(w) - f(w - h)) / h; `order` uses that many points behind. Error O(h^order).
 
     `step`: h, in units of the weight; None: chosen from the noise, scaled to each weight. Raises: ValueError for an
-    order below 1. Source  Fornberg 1988
+    order below 1, or a step that is not above 0. Source  Fornberg 1988
     """
 
     def __call__(self, line: Line, at: Array, noise: float) -> Estimate:
@@ -226,7 +239,7 @@ class Central(_Fixed):
     """(f(w + h) - f(w - h)) / 2h; `order` (even) uses order/2 points on each side. Error O(h^order).
 
     `step`: h, in units of the weight; None: chosen from the noise, scaled to each weight. Raises: ValueError for an
-    order that is odd or below 1. Source  Fornberg 1988
+    order that is odd or below 1, or a step that is not above 0. Source  Fornberg 1988
 
     Of a tensor with more than 64 entries, order 2 and no step of your own, the truncation is measured, with a second
     step, at one entry in 16 (at least 64), drawn with a fixed seed. It is measured, too, at each where the loss is
@@ -252,12 +265,18 @@ class Central(_Fixed):
 class Richardson(Scheme):
     """Central differences at halved steps, extrapolated to step zero; each weight gets the step that errs least.
 
-    `levels` steps, the first `start` in units of the weight's size. Truncation comes from the neighbouring entries of
-    the tableau. Source  Ridders 1982; Numerical Recipes (3rd ed.), section 5.7
+    `levels` steps, the first `start` in units of the weight's size: one number, or one for each weight (n,). Truncation
+    comes from the neighbouring entries of the tableau. Raises: ValueError for less than two levels, or a start that is
+    not above 0. Source  Ridders 1982; Numerical Recipes (3rd ed.), section 5.7
     """
 
-    levels: Annotated[int, AtLeast(2)] = 6
-    start: float = 0.25
+    levels: int = 6
+    start: float | Array = 0.25
+
+    def __post_init__(self) -> None:
+        check_value("Richardson", "levels", Annotated[int, AtLeast(2)], self.levels)
+        for start in np.ravel(self.start):
+            check_value("Richardson", "start", Step, start)
 
     def __call__(self, line: Line, at: Array, noise: float) -> Estimate:
         at = np.asarray(at, dtype=float)
@@ -272,10 +291,14 @@ class ComplexStep(Scheme):
     """Im f(w + ih) / h with h so small that no rounding and no truncation are left, where f is analytic.
 
     A branch chosen by the real part is kept, so a kink 1e-12 away does not disturb it; at a kink it gives the slope of
-    the branch that the forward pass takes. `step`: h, in units of the weight. Source  Squire & Trapp 1998, equation 3
+    the branch that the forward pass takes. `step`: h, in units of the weight. Raises: ValueError for a step that is not
+    above 0. Source  Squire & Trapp 1998, equation 3
     """
 
     step: float = 1e-100
+
+    def __post_init__(self) -> None:
+        check_value("ComplexStep", "step", Step, self.step)
 
     def __call__(self, line: Line, at: Array, noise: float) -> Estimate:
         at = np.asarray(at, dtype=float)

@@ -29,8 +29,18 @@ def is_integer(value: object) -> bool:
 
 
 def is_real(value: object) -> bool:
-    """Whether `value` is a finite real number, and no boolean."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether `value` is a real number that a float can be, and no boolean."""
+    try:
+        return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return False
+
+
+class HashableDict(dict[str, Any]):
+    """A dictionary that can be hashed, as a field of a frozen specification must be: equal ones have the same names."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self))
 
 
 class Domain:

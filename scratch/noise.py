@@ -54,13 +54,15 @@ def noise_of(deviations: Iterable[float], base: float) -> float:
 
 
 def errors_of(deviations: Iterable[Array], exact: Array) -> Array:
-    """The same entry by entry, for an array; 0 where it is not finite itself, which is judged by itself."""
+    """The same entry by entry, for an array; 0 where that is not finite itself, which is judged by itself, and infinite
+    where a roll is and the array is not.
+    """
     found = np.zeros(np.shape(exact))
     with np.errstate(invalid="ignore"):
         for deviation in deviations:
             found = np.fmax(found, np.abs(deviation))
         found = np.fmax(found, UNIT * np.abs(exact))
-    return np.where(np.isfinite(exact) & np.isfinite(found), found, 0.0)
+    return np.where(np.isfinite(exact), found, 0.0)
 
 
 # Where the operations of a loss cannot be reached --------------------------------------------------------------------

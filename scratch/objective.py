@@ -70,10 +70,11 @@ class Objective:
         """The loss, a scalar.
 
         weights, x      as `Model.run` takes them, whose `options` may follow (training, draws, masks)
-        y               targets, batch first: of one output an array, of several a sequence or mapping of arrays
+        y               targets, batch first: of one output an array, of several a sequence, or a mapping by their names
         sample_weight   the same, one weight for each sample
 
-        Raises: ValueError where the inputs are not those of the model, or sample weights do not fit the loss's values.
+        Raises: ValueError where the inputs are not those of the model, targets or sample weights not one for each of
+        its outputs, or sample weights do not fit the loss's values.
         """
         objective = self.resolved
         run = objective.model.run(weights, x, **options)
@@ -82,9 +83,10 @@ class Objective:
     def of_run(self, run: Run, weights: Weights, y: Any, *, sample_weight: Any = None) -> Array:
         """The loss of a forward pass `run`, a scalar; `weights` are those that it ran with.
 
-        `y` and `sample_weight` are as for a call of the objective.
+        `y` and `sample_weight` are as for a call of the objective. Raises: ValueError where these are not one for each
+        output, or sample weights do not fit the loss's values.
         """
-        targets, shares = list_per_output(y, len(self.losses)), list_per_output(sample_weight, len(self.losses))
+        targets, shares = (list_per_output(given, self.model.outputs) for given in (y, sample_weight))
         scales = self.loss_weights or (1.0,) * len(self.losses)
         total: Array = self.penalty(run, weights)
         for tensor, loss, target, share, scale in zip(
@@ -120,16 +122,26 @@ def find_tagged_activation(layer: Any) -> str | None:
     return activation if activation in ("sigmoid", "softmax") else None
 
 
-def list_per_output(value: Any, count: int) -> tuple[Any, ...]:
-    """The value of each output: that of a single output, or a sequence or mapping in order, or None for all."""
+def list_per_output(value: Any, names: Sequence[str]) -> tuple[Any, ...]:
+    """The value of each output: that of a single one, or a sequence in order, or a mapping by `names`; None for all.
+
+    Raises: ValueError where there is not one for each of the outputs.
+    """
     if value is None:
-        return (None,) * count
+        return (None,) * len(names)
     if isinstance(value, Mapping):
-        return tuple(value.values())
-    if count == 1:
-        return (
-            (value,)
-            if not (isinstance(value, (tuple, list)) and len(value) == 1 and np.ndim(value[0]) > 0)
-            else (value[0],)
-        )
-    return tuple(value)
+        if set(value) == set(names):
+            return tuple(value[name] for name in names)
+        received = ", ".join(map(str, value)) or "none"
+    elif len(names) == 1:
+        is_inside = isinstance(value, (tuple, list)) and len(value) == 1 and np.ndim(value[0]) > 0
+        return (value[0] if is_inside else value,)
+    else:
+        found = tuple(value)
+        if len(found) == len(names):
+            return found
+        received = f"{len(found)}"
+    raise ValueError(
+        f"Targets and sample weights must be one for each output ({', '.join(names)}). Received: {received}. Pass a "
+        "sequence in this order, or a mapping by these names."
+    )

@@ -132,7 +132,7 @@ def _discover(place: str) -> None:
 def every(kind: str) -> Mapping[str, Any]:
     """All registered definitions of a kind, by name. Raises: ValueError for an unknown kind."""
     if kind not in _PLACES:
-        raise ValueError(f"A kind must be one of {', '.join(KINDS)}. Received: {kind!r}. Use one of them.")
+        raise ValueError(f"A kind must be one of {', '.join(_PLACES)}. Received: {kind!r}. Use one of them.")
     _discover(_PLACES[kind])
     return MappingProxyType(_RECORDS[kind])
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from scratch.arrays import EPSILON, Array, absolute
+from scratch.arrays import Array, absolute, unit
 from scratch.fields import AtLeast
 from scratch.registry import regularizer
 
@@ -74,9 +74,7 @@ class OrthogonalRegularizer(Regularizer):
                 "Regularize a kernel of rank 2."
             )
         rows = x if self.mode == "rows" else x.T
-        squares = np.sum(rows * rows, axis=1, keepdims=True)
-        long = squares.real > EPSILON**2
-        unit = rows * np.where(long, 1 / np.sqrt(np.where(long, squares, 1)), 1 / EPSILON).astype(x.dtype)
+        directions = unit(rows, 1)
         first, second = np.triu_indices(len(rows), 1)
-        total = np.sum(absolute(unit @ unit.T)[first, second])
+        total = np.sum(absolute(directions @ directions.T)[first, second])
         return self.factor * total / max(len(first), 1)

@@ -203,19 +203,19 @@ class _Off:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._own, name)
 
-    def _unwrap_all(self, value: Any) -> Any:
+    def _make_all_noisy(self, value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {key: self._unwrap_all(one) for key, one in value.items()}
+            return {key: self._make_all_noisy(one) for key, one in value.items()}
         return _apply_to_each(value, lambda array: make_noisy(array, self._rounding), every=True)
 
     def forward(self, weights: Mapping[str, Array], *inputs: Any, **call: Any) -> Any:
         """The layer's outputs, off by rounding."""
-        given, keywords = self._unwrap_all(inputs), self._unwrap_all(call)
-        return self._unwrap_all(self._own.forward(self._unwrap_all(weights), *given, **keywords))
+        given, keywords = self._make_all_noisy(inputs), self._make_all_noisy(call)
+        return self._make_all_noisy(self._own.forward(self._make_all_noisy(weights), *given, **keywords))
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """The loss or penalty, off by rounding."""
-        return self._unwrap_all(self._own(*self._unwrap_all(arguments), **self._unwrap_all(keywords)))
+        return self._make_all_noisy(self._own(*self._make_all_noisy(arguments), **self._make_all_noisy(keywords)))
 
 
 def round_objective(objective: Any, rounding: Rounding) -> Any:

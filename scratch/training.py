@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,11 @@ import numpy as np
 from scratch import registry
 from scratch.arrays import Array
 from scratch.differences import Scheme
+from scratch.fields import is_integer
 from scratch.gradient import numeric_gradient
 from scratch.layers.base import Weights
 from scratch.model import Model
-from scratch.objective import Objective
+from scratch.objective import Objective, list_per_output
 from scratch.optimizers.base import Optimizer, State
 
 
@@ -57,7 +58,7 @@ def split_batches(samples: int, batch_size: int | None, *, generator: np.random.
     Raises: ValueError for a batch size that is not a positive integer.
     """
     size = samples if batch_size is None else batch_size
-    if not isinstance(size, (int, np.integer)) or size < 1:
+    if not is_integer(size) or size < 1:
         raise ValueError(
             f"`batch_size` must be a positive integer. Received: {batch_size!r}. Pass 1 or more, or None for all."
         )
@@ -89,7 +90,7 @@ def fit(
     """Train a model by nudging its weights: numeric gradients, then the optimizer. Arguments are not changed.
 
     weights              {"dense/kernel": array, …} to start from, of the shapes in `model.weight_shapes`
-    x, y, sample_weight  arrays or sequences of arrays, batch first
+    x, y, sample_weight  as `Objective` takes them, batch first
     loss                 a loss or its name, or a sequence of them, one for each output
     optimizer, state     an optimizer or its name, and its state (None: that before the first step)
     epochs               passes through the data
@@ -101,29 +102,32 @@ def fit(
     Constraints act after each step, moving averages of layers are updated with each batch, and the final weights are
     those of the optimizer's `finalize` (averages in place of weights), as in Keras's own training.
     Raises: ValueError for a number of epochs below 0, a batch size below 1, a name that is not registered, inputs that
-    the model does not take, and losses that are not one for each output.
+    the model does not take, and losses, targets or sample weights that are not one for each output.
     Source  Neural Networks with Keras Cookbook, chapter 1
     """
-    if epochs < 0:
-        raise ValueError(f"`epochs` must be at least 0. Received: epochs={epochs}. Pass a whole number of passes.")
+    if not is_integer(epochs) or epochs < 0:
+        raise ValueError(f"`epochs` must be a whole number, at least 0. Received: epochs={epochs!r}. Pass 1, say.")
     optimizer = registry.get("optimizer", optimizer)() if isinstance(optimizer, str) else optimizer
     objective = Objective.of(model, loss)
     current = {name: np.array(weights[name]) for name in model.weight_shapes}
     state = optimizer.init({name: current[name] for name in model.trainable}) if state is None else state
     generator = np.random.default_rng(seed) if shuffle else None
-    samples, done = len(_take_first(x)), []
+    inputs = model.named_inputs(x)
+    targets, shares = (_list_arrays(given, model) for given in (y, sample_weight))
+    samples, done = len(next(iter(inputs.values()))), []
     for number in range(1, epochs + 1):
         losses, sizes = [], []
         for index in split_batches(samples, batch_size, generator=generator):
-            batch = [_take(part, index) for part in (x, y, sample_weight)]
-            options: dict[str, Any] = {"sample_weight": batch[2], "training": training, "draws": draws}
-            losses.append(float(objective(current, batch[0], batch[1], **options)))
+            batch_x = {name: value[index] for name, value in inputs.items()}
+            batch_y, share = (_take(parts, index) for parts in (targets, shares))
+            options: dict[str, Any] = {"sample_weight": share, "training": training, "draws": draws}
+            losses.append(float(objective(current, batch_x, batch_y, **options)))
             sizes.append(len(index))
             current, state = train_step(
                 model,
                 current,
-                batch[0],
-                batch[1],
+                batch_x,
+                batch_y,
                 loss=loss,
                 optimizer=optimizer,
                 state=state,
@@ -138,6 +142,17 @@ def fit(
             progress(number, epochs)
     ended = optimizer.finalize({name: current[name] for name in model.trainable}, state) if epochs else {}
     return History(tuple(done), {**current, **ended}, state)
+
+
+def _list_arrays(given: Any, model: Model) -> tuple[Array | None, ...]:
+    """Targets or sample weights as an array for each output, None where it has none."""
+    return tuple(None if part is None else np.asarray(part) for part in list_per_output(given, model.outputs))
+
+
+def _take(parts: tuple[Array | None, ...], index: Array) -> Any:
+    """Some of the samples: an array of a single output, a tuple of several."""
+    taken = tuple(None if part is None else part[index] for part in parts)
+    return taken[0] if len(taken) == 1 else taken
 
 
 def train_step(
@@ -178,23 +193,3 @@ def apply_step(
     )
     updates = model.run(weights, x, training=training, draws=draws).updates if training and model.state else {}
     return {**weights, **trained, **updates}, state
-
-
-def _take_first(x: Any) -> Any:
-    if isinstance(x, Mapping):
-        return next(iter(x.values()))
-    return (
-        x[0]
-        if isinstance(x, (tuple, list)) and np.ndim(x[0]) > 0 and not np.isscalar(x[0]) and isinstance(x[0], np.ndarray)
-        else x
-    )
-
-
-def _take(part: Any, index: Array) -> Any:
-    if part is None:
-        return None
-    if isinstance(part, Mapping):
-        return {name: np.asarray(value)[index] for name, value in part.items()}
-    if isinstance(part, Sequence) and part and isinstance(part[0], np.ndarray):
-        return [value[index] for value in part]
-    return np.asarray(part)[index]

@@ -29,8 +29,8 @@ from keras_ref.comparison.entries.proven_departures import DepartingTwin
 from keras_ref.comparison.sources.autodiff import Autodiff, run_autodiff
 from keras_ref.comparison.sources.evidence import Outcome
 from keras_ref.comparison.sources.oracles import ForwardOracle, TwinOracle
-from keras_ref.evaluation.changed_state.float64 import DTYPE, objects_in_float64
-from keras_ref.evaluation.changed_state.restoration import apart
+from keras_ref.evaluation.changed_state.float64 import DTYPE, _move
+from keras_ref.evaluation.changed_state.restoration import Restoration, apart
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.reports.verdict import Reason, Verdict
 from keras_ref.translation import departures
@@ -60,6 +60,14 @@ def computing_in(dtype: str) -> Iterator[None]:
     finally:
         keras.config.set_floatx(before[0])
         keras.config.set_dtype_policy(before[1])
+
+
+@contextmanager
+def objects_in_float64(*keras_objects: Any) -> Iterator[None]:
+    """`in_float64` for objects without a tf.function: those of the process are left alone, so that it may stay open."""
+    with Restoration() as restoration:
+        _move(restoration, DTYPE, keras_objects)
+        yield
 
 
 class Built:

@@ -8,13 +8,13 @@ from typing import Any
 
 import keras
 import numpy as np
-from support_built import computing_in
+from support_built import computing_in, objects_in_float64
 
 from keras_ref.checks.checked_loss import make_model_loss
 from keras_ref.checks.twins import build_twin
 from keras_ref.comparison.sources.autodiff import Autodiff, run_autodiff
 from keras_ref.comparison.sources.oracles import TwinOracle
-from keras_ref.evaluation.changed_state.float64 import in_float64, objects_in_float64
+from keras_ref.evaluation.changed_state.float64 import in_float64
 from keras_ref.evaluation.changed_state.restoration import apart
 from keras_ref.evaluation.keras_objects.keras_parts import list_states
 from keras_ref.evaluation.loss_function import Data, LossFunction

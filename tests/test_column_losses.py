@@ -182,6 +182,25 @@ def test_wrong_columns(monkeypatch):
     assert report.ok, report
 
 
+def test_columns_that_cannot_be_compared(monkeypatch):
+    """Where the noise of the loss is not known, columns are not relied on: nothing says how far they may be off."""
+    moves = Block.columns
+
+    def wrong(self):
+        return {name: column + 1e-3 if column.dtype.is_floating else column for name, column in moves(self).items()}
+
+    monkeypatch.setattr(stacked_losses, "WORTH", 0)
+    monkeypatch.setattr(column_losses.Block, "columns", wrong)
+    with loss_of(chain((2,), layers.Dense(3), layers.Dense(1)), np.ones((4, 2)), np.ones((4, 1))) as loss:
+        (name, *_) = loss.variables
+        noise = loss.noise()
+        monkeypatch.setattr(type(loss), "noise", lambda *_, **__: np.nan)
+        found = loss.losses(name, np.arange(6), np.full((1, 6), 1e-3))
+        monkeypatch.setattr(stacked_losses, "WORTH", np.inf)
+        whole = loss.losses(name, np.arange(6), np.full((1, 6), 1e-3))
+    assert (np.abs(found - whole) <= 2 * noise).all()
+
+
 def test_overflow(monkeypatch):
     """An update of rank one of what is infinite is not a number, where the forward pass may be finite."""
 

@@ -2,13 +2,14 @@
 
 import operator
 from fractions import Fraction
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ref import check_gradients
+from keras_ref import check_gradients, check_layer
 from keras_ref.evaluation.changed_state.python_numbers import DoubleFloat
 
 #: how code of a user compares a number of its own with a variable of Keras, or looks it up → what comes out
@@ -130,3 +131,28 @@ def test_comparisons_in_a_check_come_out_as_without_one(first):
     assert {verdict.autodiff for verdict in report.verdicts} == {expected}
     assert model.layers[0].rate == 0.5
     assert type(model.layers[0].rate) is float
+
+
+class Rates(NamedTuple):
+    up: float
+    down: float
+
+
+class OfTuples(keras.layers.Layer):
+    """A layer that reads its numbers by name, unpacks them, and joins them with others."""
+
+    def __init__(self):
+        super().__init__()
+        self.rates, self.pair = Rates(0.1, 0.7), (0.3, 0.9)
+
+    def call(self, x):
+        a, b, c = operator.add(self.pair, (1.0,))
+        return self.rates.up * x + self.rates._replace(up=0.0).down * x * x + a + b + c * x
+
+
+def test_tuples_of_numbers_stay_tuples():
+    """A layer with a named tuple was refused, and one that joins tuples was checked in float32."""
+    report = check_layer(OfTuples(), np.array([[0.25, -1.5, 2.0]]))
+    assert report.ok, report.explain()
+    assert not [note for note in report.notes if note.startswith("float32 inside")]
+    assert all(v.visible < 1e-9 for v in report.verdicts)

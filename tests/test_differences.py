@@ -114,6 +114,46 @@ def test_scale_is_a_power_of_two(values):
     assert (mantissa == 0.5).all()
 
 
+@pytest.mark.parametrize("size", [1e-320, 1e-200, 1.0, 1e200, 1.7e308])
+@pytest.mark.parametrize("beside", [0.0, np.nan, np.inf, -np.inf])
+def test_scale_of_extreme_weights(size, beside):
+    """Its fellows' size, of a weight that is 0 or no number, also where no square of them is one; steps are floats."""
+    found = scale_of(np.array([size, size, beside]))
+    assert (found[:2] == found[0]).all()
+    assert np.isfinite(found).all()
+    assert (found * 2.0**-46 >= np.finfo(float).tiny).all()
+    if size > 1e-290:
+        assert 0.5 < found[0] / size < 2
+    if beside == 0:
+        assert found[2] == found[0] or 0.5 <= found[2] / found[0] < 1
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("scheme", [*SCHEMES, ComplexStep()], ids=str)
+def test_weights_that_are_no_numbers(scheme, broken):
+    """A weight that is not finite has no slope, and asking for it raises nothing."""
+    at = np.array([0.5, broken])
+    with np.errstate(all="ignore"):
+        estimate = scheme(lambda offsets: np.sin(at + offsets).sum(axis=1, keepdims=True) + 0 * offsets, at, NOISE)
+    assert not np.isfinite(estimate.value).any()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "options", "rule"),
+    [
+        *((scheme, {"step": step}, "`step`") for scheme in (Forward, Backward, Central) for step in (0, -1e-4, np.nan)),
+        *((scheme, {"order": order}, "`order`") for scheme in (Forward, Backward, Central) for order in (0, 1.5)),
+        *((Richardson, {"levels": levels}, "`levels`") for levels in (0, 1, 2.0)),
+        *((Richardson, {"start": start}, "`start`") for start in (0.0, -0.25, np.inf, np.array([0.25, 0.0]))),
+        *((ComplexStep, {"step": step}, "`step`") for step in (0.0, -1e-100)),
+    ],
+)
+def test_schemes_refuse_what_is_no_step(scheme, options, rule):
+    """A step below 0 stated a rounding error below 0, and one of 0 gave no number."""
+    with pytest.raises(ValueError, match=f"^{rule} of {scheme.__name__} must be "):
+        scheme(**options)
+
+
 def test_odd_central_order_is_refused():
     with pytest.raises(ValueError) as caught:
         Central(order=3)

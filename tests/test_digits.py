@@ -13,6 +13,7 @@ from keras_ref.comparison.digits import measure_digits
 from keras_ref.comparison.exact_slopes import ExactLoss, Standing
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.many_digits.exact_graph import Graph
+from scratch.differences import UNIT
 
 #: (function, point, its derivative there by a closed form): autodiff has nothing of it
 LOST = {
@@ -107,6 +108,15 @@ def test_kinks_and_zero_slopes_have_no_digits():
     assert measure_digits(loss_at(tf.square, 0.0), 0, 0, entry=0, autodiff=0.0) is None
     assert loss_at(tf.abs, 0.0).slope(0, 0).standing is Standing.KINK
     assert loss_at(tf.square, 0.0).slope(0, 0).value == 0
+
+
+@pytest.mark.parametrize("function", [tf.math.rsqrt, tf.math.sqrt, tf.math.log, tf.math.reciprocal])
+@pytest.mark.parametrize("at", [-1.0, 0.0, 2.0])
+def test_numbers_outside_of_a_domain(function, at):
+    """Where TensorFlow has no number, or infinity, there is none in many digits: 1 / rsqrt(-1) is not 0."""
+    traced = tf.function(function).get_concrete_function(tf.TensorSpec([1], tf.float64))
+    (found,), wanted = Graph(traced)(np.array([at])), traced(tf.constant([at], tf.float64)).numpy()
+    assert np.allclose(found.astype(float), wanted, rtol=UNIT, atol=0, equal_nan=True)
 
 
 def test_second_slopes():

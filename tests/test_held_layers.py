@@ -189,3 +189,19 @@ def test_inside_a_loop():
     report = check_gradients(model, X, Y, oracles=("forward",))
     assert {str(v.verdict) for v in report.verdicts} == {"surrogate"}
     assert any("could not be compared: it is called inside a loop or a branch" in note for note in report.notes)
+
+
+@pytest.mark.sampled
+def test_nothing_is_said_of_traces(caplog):
+    """TensorFlow's advice against tracing again is not about what a check traces, however many checks there are."""
+    for _ in range(6):
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3), Rounds()])
+        check_gradients(model, X, oracles=("forward",), wrt=("weights",))
+    assert not [record for record in caplog.records if "retracing" in record.getMessage()]
+
+
+def test_advice_on_ones_own_traces_stays(caplog):
+    """Outside of a check a user is told what TensorFlow has to say."""
+    for k in range(8):
+        tf.function(lambda x, k=k: x + k)(tf.constant(1.0))
+    assert [record for record in caplog.records if "retracing" in record.getMessage()]

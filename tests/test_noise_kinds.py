@@ -21,6 +21,7 @@ from scratch.gradient import Nudges
 from scratch.layers.core import Dense
 from scratch.losses.base import Projection
 from scratch.model import Model
+from scratch.noise import errors_of
 from scratch.objective import Objective
 
 FEW = max(3, settings().max_examples // 5)
@@ -321,6 +322,28 @@ def test_low_precision_inside(dtype):
     report = check_function(inner, np.random.default_rng(0).normal(size=(4, 3)))
     assert report.ok, report
     assert report.noise > {tf.float32: 1e-8, tf.float16: 1e-4, tf.bfloat16: 1e-3}[dtype]
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float16, tf.bfloat16], ids=lambda d: d.name)
+def test_python_in_a_backward_pass(dtype):
+    """What Python inside a backward pass rounds to is autodiff's rounding, and no mismatch, whatever dtype it gives."""
+
+    @tf.custom_gradient
+    def function(x):
+        def backward(up):
+            slope = tf.numpy_function(lambda v: np.cos(v).astype(dtype.as_numpy_dtype), [x], dtype)
+            return up * tf.ensure_shape(tf.cast(slope, x.dtype), x.shape)
+
+        return tf.sin(x), backward
+
+    report = check_function(function, np.random.default_rng(0).normal(size=20))
+    assert not report.failures or {v.verdict for v in report.failures} == {"undecided"}, report.explain()
+
+
+def test_a_roll_that_overflows():
+    """Where a roll is infinite and the array is not, any error is possible: 0 would allow none."""
+    found = errors_of([np.array([np.inf, 1e-9, np.nan, 2.0])], np.array([1e308, 1.0, 1.0, np.inf]))
+    assert found.tolist() == [np.inf, 1e-9, UNIT, 0.0]
 
 
 def test_backward_pass_in_float32():

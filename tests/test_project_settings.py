@@ -133,6 +133,11 @@ REFUSED = {
         'effort = "some"',
         "[tool.gradtwin] in {}: --effort must be one of auto, full, fast. Received: 'some'. Choose one of them.",
     ),
+    "words where one is taken": (
+        'backend = "jax,torch"',
+        "[tool.gradtwin] in {}: --backend must be one of tensorflow, jax, torch. Received: 'jax,torch'. Choose one",
+    ),
+    "no samples": ("batch-size = -1", "[tool.gradtwin] in {}: --batch-size must be at least 0. Received: -1. Pass 0,"),
     "a text for a number": (
         'seed = "3"',
         "seed in [tool.gradtwin] must be a whole number. Received: '3' in {}. Correct it.",

@@ -54,6 +54,9 @@ OPERATIONS = {
     "matrices": lambda x: ops.matmul(ops.expand_dims(x, 1), ops.expand_dims(x, -1)),
     "choices": lambda x: ops.where(x > 0, x, 0.1 * x),
     "roots": lambda x: ops.sqrt(ops.exp(x)) + ops.log(ops.maximum(x, 0.5)),
+    "an array": lambda x: ops.multiply(np.arange(4.0), ops.add(x, np.arange(4.0))),
+    "whole numbers": lambda x: x - ops.cast(ops.cast(2.0 * x, "int32"), "float32"),
+    "whole numbers as conditions": lambda x: x * ops.cast(ops.cast(ops.cast(2.0 * x, "int32"), "bool"), "float32"),
 }
 
 
@@ -62,6 +65,53 @@ def test_operations(name):
     """Operations between layers are part of the twin, constants in their places."""
     x = keras.Input((4,))
     agrees(keras.Model(x, OPERATIONS[name](x)), X)
+
+
+SPECIAL = {
+    "unsigned": np.array([[3, 1, 2], [0, 255, 7]], np.uint8),
+    "signed": np.array([[3, -1, 2], [-128, 127, 7]], np.int8),
+    "not a number": np.array([[np.nan, 1.0, -1.0], [0.5, np.nan, np.nan]]),
+    "fractions": np.array([[1.75, -1.75, 0.5], [-0.5, 0.0, 2.0]]),
+}
+
+
+@pytest.mark.parametrize("x", SPECIAL.values(), ids=SPECIAL)
+@pytest.mark.parametrize(
+    ("name", "keywords"),
+    [("max", {"axis": 1}), ("min", {"axis": 0}), ("maximum", {}), ("minimum", {}), ("clip", {}), ("cast", {})],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+def test_operations_of_special_numbers(name, keywords, x):
+    """Unsigned and whole numbers, fractions that a cast drops, and what is not a number, in every place of it."""
+    if name in ("maximum", "minimum"):
+        arguments, values = (INPUT, INPUT), (x, x[:, ::-1])
+    elif name == "clip":
+        arguments, values = (INPUT, 0, 1), (x,)
+    elif name == "cast":
+        arguments, values = (INPUT, "int32" if np.isfinite(x).all() else "float64"), (x,)
+    else:
+        arguments, values = (INPUT,), (x,)
+    found = Operation(name, arguments, keywords or None).forward({}, *values)
+    given = iter(values)
+    wanted = getattr(ops, name)(*(next(given) if one is INPUT else one for one in arguments), **keywords)
+    assert np.array_equal(found, np.asarray(wanted), equal_nan=np.asarray(wanted).dtype.kind == "f")
+
+
+def test_operations_with_an_array():
+    """An array among the arguments is no entry-by-entry operation on one tensor, and asking that raises nothing."""
+    spec = Operation("add", (np.arange(4.0), INPUT), per_sample=True)
+    assert not spec.elementwise
+    assert Operation("add", (1.0, INPUT), per_sample=True).elementwise
+    assert len(spec.input_shapes(lambda low, _: low)) == 1
+
+
+def test_whole_numbers_between_layers():
+    """A cast to whole numbers has no slope, and the twin follows it: no right model is called wrong."""
+    x = keras.Input((4,))
+    model = keras.Model(x, layers.Dense(2)(x + ops.cast(ops.cast(3.0 * x, "int32"), "float32")))
+    report = check_gradients(model, X)
+    assert report.ok, report.explain()
+    assert {v.oracle for v in report.verdicts} == {"forward", "twin"}
 
 
 def test_one_operation_at_two_places():

@@ -77,9 +77,8 @@ def test_a_layer_accepts_the_parameters_of_its_forward():
 def test_an_unknown_kind_or_name_is_refused():
     with pytest.raises(ValueError) as refused:
         registry.every("metric")
-    assert str(refused.value) == (
-        "A kind must be one of layer, activation, loss, optimizer, schedule, regularizer, constraint. "
-        "Received: 'metric'. Use one of them."
-    )
+    kinds = "layer, activation, loss, optimizer, schedule, regularizer, constraint"
+    assert str(refused.value).startswith(f"A kind must be one of {kinds}")  # and those that other packages have added
+    assert str(refused.value).endswith(". Received: 'metric'. Use one of them.")
     with pytest.raises(ValueError, match=r"Received: 'Dens'\. Use one of the registered ones \(Dense, "):
         registry.get("layer", "Dens")

@@ -19,13 +19,15 @@ from keras_ref.translation.exceptions.optimizers import as_keras
 from keras_ref.translation.to_keras import mirror, mirror_object
 from keras_ref.translation.weights import map_variables
 from scratch import registry
+from scratch.calls import Call
 from scratch.constraints import MaxNorm, NonNeg
 from scratch.differences import UNIT
 from scratch.gradient import numeric_gradient
 from scratch.layers.batch_normalization import BatchNormalization
 from scratch.layers.core import Dense
-from scratch.losses.regression import MeanSquaredError
+from scratch.losses.regression import MeanAbsoluteError, MeanSquaredError
 from scratch.model import Model
+from scratch.objective import Objective
 from scratch.optimizers.adam import Adam
 from scratch.optimizers.sgd import SGD
 from scratch.training import apply_step, fit, split_batches
@@ -235,6 +237,48 @@ def test_training_can_be_continued(first, second):
     assert whole.state.iterations == rest.state.iterations == 2 * (first + second)
 
 
+@pytest.mark.parametrize("form", ["array", "rows", "lists", "alone in a list", "by name"])
+def test_forms_of_data(form):
+    """Data in any form that the model takes are taken in the same batches: rows in a list are samples, not inputs."""
+    x, y = {
+        "array": (X, Y),
+        "rows": (list(X), list(Y)),
+        "lists": (X.tolist(), Y.tolist()),
+        "alone in a list": (X, [Y]),
+        "by name": ({"input": X}, {LINEAR.outputs[0]: Y}),
+    }[form]
+    options = {"loss": MeanSquaredError(), "optimizer": SGD(0.125), "batch_size": 2, "epochs": 2}
+    wanted, found = fit(LINEAR, ALONE, X, Y, **options), fit(LINEAR, ALONE, x, y, **options)
+    assert found.state.iterations == wanted.state.iterations == 2 * len(X) / 2
+    assert all(np.array_equal(found.weights[n], w) for n, w in wanted.weights.items())
+
+
+FORKED = Model(
+    {"x": (None, 3)},
+    {"left": Dense(1), "right": Dense(1)},
+    (Call("left", ("x",), ("left",)), Call("right", ("x",), ("right",))),
+    ("left", "right"),
+)
+
+
+def test_targets_by_name():
+    """Targets in a mapping are those of the outputs that it names, in whatever order; sample weights too."""
+    weights = {n: np.random.default_rng(5).normal(size=shape) for n, shape in FORKED.weight_shapes.items()}
+    loss, shares = (MeanSquaredError(), MeanAbsoluteError()), {"left": np.arange(6.0), "right": np.ones(6)}
+    targets = {"left": Y, "right": 2 * Y}
+    wanted = Objective.of(FORKED, loss)(weights, X, [*targets.values()], sample_weight=[*shares.values()])
+    turned = dict(reversed(targets.items())), dict(reversed(shares.items()))
+    assert Objective.of(FORKED, loss)(weights, X, turned[0], sample_weight=turned[1]) == wanted
+    trained = [
+        fit(FORKED, weights, X, y, loss=loss, sample_weight=share, batch_size=2).weights
+        for y, share in (([*targets.values()], [*shares.values()]), turned)
+    ]
+    assert all(np.array_equal(w, trained[1][n]) for n, w in trained[0].items())
+    for wrong in ({"left": Y}, {"left": Y, "other": Y}, [Y], [Y, Y, Y]):
+        with pytest.raises(ValueError, match=r"must be one for each output \(left, right\)\. Received: "):
+            Objective.of(FORKED, loss)(weights, X, wrong)
+
+
 def test_history():
     """An epoch has its number, the mean of its batches' losses before each step, and weights of its own."""
     start = {n: w.copy() for n, w in ALONE.items()}
@@ -262,7 +306,14 @@ def test_history():
 
 
 REFUSALS = {
-    "epochs": ({"epochs": -1}, "`epochs` must be at least 0. Received: epochs=-1. Pass a whole number of passes."),
+    "epochs": (
+        {"epochs": -1},
+        "`epochs` must be a whole number, at least 0. Received: epochs=-1. Pass 1, say.",
+    ),
+    "half-epochs": (
+        {"epochs": 1.5},
+        "`epochs` must be a whole number, at least 0. Received: epochs=1.5. Pass 1, say.",
+    ),
     "batch-size": (
         {"batch_size": 0},
         "`batch_size` must be a positive integer. Received: 0. Pass 1 or more, or None for all.",

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.checks.checked_loss import CheckedLoss
-from keras_ref.checks.precision import judge_precision, unit_of
+from keras_ref.checks.precision import find_coarsest_unit, judge_precision
 from keras_ref.comparison.modes import refuse_mode, run_mode
 from keras_ref.comparison.sources.autodiff import Autodiff, run_autodiff
 from keras_ref.comparison.sources.differenced_loss import DifferencedLoss
@@ -53,7 +53,7 @@ def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, start
     loss = loss_of()
     loss.progress = settings.progress
     if dtype is None:
-        loss.unit = unit_of([*subject.trained, *loss.inputs.values()])
+        loss.unit = find_coarsest_unit([*subject.trained, *loss.inputs.values()])
     _require_anything(loss)
     matching = settings.select(loss.values, subject.name)
     names = tuple(name for name in matching if loss.values[name].size)

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import tensorflow as tf
 
@@ -20,7 +19,7 @@ from keras_ref.comparison.sources.oracles import ForwardOracle
 from keras_ref.errors import UserCodeFailed, shorten_error
 from keras_ref.evaluation.backward_errors import find_line
 from keras_ref.evaluation.changed_state import keras_2
-from keras_ref.evaluation.changed_state.float64 import DTYPE, in_precision
+from keras_ref.evaluation.changed_state.float64 import in_precision
 from keras_ref.evaluation.changed_state.traced_functions import PrecisionIsFixed
 from keras_ref.evaluation.graphs.graph import (
     find_casts_down,
@@ -29,6 +28,7 @@ from keras_ref.evaluation.graphs.graph import (
     lower_dtype,
     random_draws,
 )
+from keras_ref.evaluation.graphs.operation_rounding import unit_of
 from keras_ref.evaluation.keras_objects.keras_classes import KerasVariable
 from keras_ref.evaluation.keras_objects.keras_parts import list_layers
 from keras_ref.evaluation.keras_objects.real_parts import is_real_or_complex
@@ -63,7 +63,7 @@ def judge_precision(oracle: ForwardOracle, loss: DifferencedLoss, *, subject: st
     known, graph = loss.unit, oracle.loss.graph
     casts = GradientPaths(loss).find_casts_down() if isinstance(loss, LossFunction) and find_casts_down(graph) else []
     dtypes = {lower_dtype(o) for o in casts}
-    loss.unit = max([known, *map(eps, dtypes)])
+    loss.unit = max([known, *map(unit_of, dtypes)])
     if known != UNIT:
         return JudgedOracle(oracle)  # it is known to compute in less
     notes = []
@@ -95,16 +95,9 @@ def judge_precision(oracle: ForwardOracle, loss: DifferencedLoss, *, subject: st
     return JudgedOracle(oracle, tuple(notes))
 
 
-def eps(dtype: Any) -> float:
-    """The distance of 1 from the next number; that of bfloat16 and of 8 bits is not among NumPy's."""
-    dtype = tf.as_dtype(dtype)
-    dtype = dtype.real_dtype if dtype.is_complex else dtype
-    return float(ml_dtypes.finfo(dtype.as_numpy_dtype).eps)  # type: ignore[no-untyped-call]
-
-
-def unit_of(sources: Iterable[Any]) -> float:
+def find_coarsest_unit(sources: Iterable[Any]) -> float:
     """The distance of 1 from the next number in the coarsest floating dtype among variables and tensors."""
-    return max([eps(s.dtype) for s in sources if is_real_or_complex(s.dtype)], default=UNIT)
+    return max([unit_of(s.dtype) for s in sources if is_real_or_complex(s.dtype)], default=UNIT)
 
 
 #: what an operation raises that has no kernel for float64, or that meets two dtypes
@@ -182,7 +175,7 @@ def measure_low_precision(
         scaled = replace(subject, loss=lambda data: subject.loss(data) * subject.scale)
         function = scaled.function(watch_inputs=False, dtype=None)
         leaves = [leaf for leaf in tf.nest.flatten(function.data.x) if leaf is not None]
-        unit = max([unit_of(leaves), *map(eps, dtypes)])
+        unit = max([find_coarsest_unit(leaves), *map(unit_of, dtypes)])
         if unit == UNIT:
             return LowPrecision()
         gradient: Gradient = {}
@@ -214,7 +207,7 @@ def measure_cost(low: LowPrecision, autodiff: Autodiff, loss: DifferencedLoss) -
     shares = relative_differences(low.gradient, exact)
     infinite = [n for n in shares if (g := low.gradient[n]) is not None and not np.isfinite(g).all()]
     doubtful = [n for n, share in shares.items() if share >= DOUBTFUL and n not in infinite]
-    shares = {n: s for n, s in shares.items() if n not in doubtful or not _is_rounding(autodiff, n)}
+    shares = {n: s for n, s in shares.items() if n not in doubtful or not autodiff.is_zero(n)}
     notes, verdicts = [*low.notes], tuple[Verdict, ...]()
     if infinite and low.scale != 1.0:
         notes.append(
@@ -231,12 +224,6 @@ def measure_cost(low: LowPrecision, autodiff: Autodiff, loss: DifferencedLoss) -
             "|float64|. The report's precision_loss has this of every variable."
         )
     return PrecisionCost(shares, verdicts, tuple(notes))
-
-
-def _is_rounding(autodiff: Autodiff, name: str) -> bool:
-    """Whether a gradient is zero to its rounding error."""
-    gradient = autodiff.gradient[name]
-    return gradient is not None and bool((np.abs(gradient) <= autodiff.rounding[name]).all())
 
 
 def _judge_overflow(name: str, dtypes: str, low: Any, exact: Any) -> Verdict:
@@ -274,4 +261,4 @@ def find_low_dtypes(keras_objects: Iterable[Any]) -> list[str]:
 
 
 def _is_low(dtype: Any) -> bool:
-    return dtype is not None and is_real_or_complex(dtype) and eps(dtype) > eps(DTYPE)
+    return dtype is not None and is_real_or_complex(dtype) and unit_of(dtype) > UNIT

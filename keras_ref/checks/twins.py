@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras_ref.comparison.sources.differenced_loss import DifferencedLoss
 from keras_ref.comparison.sources.oracles import TwinOracle
 from keras_ref.evaluation.changed_state.restoration import restore_attributes
-from keras_ref.evaluation.keras_objects.keras_parts import list_states, loss_weights_of
+from keras_ref.evaluation.keras_objects.keras_parts import list_by_output, list_states, loss_weights_of, pair_inputs
 from keras_ref.evaluation.keras_objects.leaves import name_leaves
 from keras_ref.evaluation.keras_objects.naming import values_of
 from keras_ref.evaluation.loss_function import Data
@@ -57,8 +57,7 @@ def build_twin(
             "state. Call reset_states() first."
         )
     objective, targets = _make_objective(model, twin, data, projection=projection)
-    weights = tf.nest.flatten(data.sample_weight) if data.sample_weight is not None else [None]
-    share = weights[0] if len(weights) == 1 else weights
+    shares = _list_shares(model, data, len(twin.outputs))
     paths = {id(v): path for path, v in loss.variables.items()}
     names = {paths[id(v)]: name for name, v in variables.items() if id(v) in paths}
     leaves = name_leaves(loss.data.x)
@@ -66,10 +65,10 @@ def build_twin(
         raise NoTwin("A twin takes dense inputs. Received: a sparse or ragged one.")
     if any(tf.as_dtype(values_of(leaf).dtype).is_complex for leaf in leaves.values()):
         raise NoTwin("A twin takes real inputs. Received: a complex one.")
-    inputs = dict(zip(leaves, twin.inputs, strict=True))
-    names |= {n: f"input:{inputs[n]}" for n in loss.inputs}
+    inputs = pair_inputs(model, loss.data.x)
+    names |= {n: f"input:{inputs[n]}" for n in loss.inputs if n in inputs}
     fixed = read_values(variables)
-    integers = {inputs[n]: np.asarray(t) for n, t in leaves.items()}
+    integers = {name: np.asarray(leaves[n]) for n, name in inputs.items()}
     draws = _predict_draws(model, twin, fixed, integers) if training else None
 
     def make(values: Mapping[str, Array]) -> Nudges:
@@ -81,7 +80,7 @@ def build_twin(
             own,
             x,
             targets,
-            sample_weight=None if share is None else np.asarray(share),
+            sample_weight=shares,
             training=training,
             draws=draws,
             executor=executor,
@@ -100,9 +99,18 @@ def _make_objective(model: Any, twin: Model, data: Data, *, projection: bool) ->
         raise NoTwin(
             f"The loss of a twin must be a compiled one. Received: {type(model).__name__}, which computes its own."
         )
-    targets = tf.nest.flatten(data.y)
+    targets = list_by_output(model, data.y, count)
     objective = Objective.of(twin, build_twin_losses(model, count), loss_weights_of(model, count))
     return objective, targets if count > 1 else np.asarray(targets[0])
+
+
+def _list_shares(model: Any, data: Data, count: int) -> Any:
+    """The sample weights as an objective takes them: an array of a single output, else one for each."""
+    if data.sample_weight is None:
+        return None
+    given = list_by_output(model, data.sample_weight, count)
+    shares = tuple(None if share is None else np.asarray(share) for share in given)
+    return shares[0] if count == 1 else shares
 
 
 def _predict_draws(model: Any, twin: Model, weights: Mapping[str, Array], x: Mapping[str, Array]) -> Any:

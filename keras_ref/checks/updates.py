@@ -25,7 +25,7 @@ from keras_ref.checks.checked_loss import (
     mirror_losses,
 )
 from keras_ref.checks.gather import NOTE_ON_EMPTY, build_oracles
-from keras_ref.checks.precision import is_about_precision, note_refusal, unit_of
+from keras_ref.checks.precision import find_coarsest_unit, is_about_precision, note_refusal
 from keras_ref.checks.twins import build_twin
 from keras_ref.checks.used_rows import OWN, leave_unused_rows_out
 from keras_ref.checks.used_rows_of_steps import leave_unused_rows_of_steps_out
@@ -337,7 +337,9 @@ def _metrics_in_float64(model: Any) -> Iterator[None]:
 
 def _find_unit(model: Any, data: Data) -> float:
     """The distance of 1 from the next number in the coarsest precision among trained variables and inputs."""
-    return unit_of([*model.trainable_variables, *(leaf for leaf in tf.nest.flatten(data.x) if leaf is not None)])
+    return find_coarsest_unit(
+        [*model.trainable_variables, *(leaf for leaf in tf.nest.flatten(data.x) if leaf is not None)]
+    )
 
 
 def _name_optimizer(optimizer: Any) -> str:

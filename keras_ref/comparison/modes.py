@@ -68,7 +68,7 @@ def _compare_gradients(name: str, first: Autodiff, other: Autodiff) -> Verdict |
     same = _find_same(a, b, allowed)
     with np.errstate(invalid="ignore"):
         excess = np.where(same, 0.0, np.nan_to_num(np.abs(a - b), nan=np.inf) + UNIT)
-    i = int(np.argmax(excess)) if excess.size else 0
+    i = int(np.argmax(excess))
     return Verdict(
         name,
         other.how,

@@ -20,6 +20,7 @@ import tensorflow as tf
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.changed_state.keras_2 import is_model
 from keras_ref.reports.verdict import Report
+from scratch.fields import is_integer
 from scratch.model import Model
 
 Parameters = ParamSpec("Parameters")
@@ -59,10 +60,6 @@ def describe_value(value: Any) -> str:
 
 def _describe_kinds(values: Sequence[Any]) -> str:
     return ", ".join(dict.fromkeys(type(one).__name__ for one in values))
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _is_number(value: Any) -> bool:
@@ -172,8 +169,8 @@ WHOLE = "be a whole number"
 BOOL = Rule("be True or False", lambda value: isinstance(value, (bool, np.bool_)), "Pass one of them.")
 TEXT = Rule("be a text", _is_text, "Pass one, in quotation marks.")
 TEXTS = Rule("be a list or tuple of texts", _are_texts, "Pass a tuple, also for a single one: ('weights',), say.")
-POSITIVE = Rule(f"{WHOLE}, 1 or more", lambda value: _is_integer(value) and value >= 1, "Pass 1, say.")
-NATURAL = Rule(f"{WHOLE}, 0 or more", lambda value: _is_integer(value) and value >= 0, "Pass 0, say.")
+POSITIVE = Rule(f"{WHOLE}, 1 or more", lambda value: is_integer(value) and value >= 1, "Pass 1, say.")
+NATURAL = Rule(f"{WHOLE}, 0 or more", lambda value: is_integer(value) and value >= 0, "Pass 0, say.")
 SECONDS = Rule("be a number of seconds above 0", lambda value: _is_number(value) and value > 0, "Pass 60, say.")
 ARRAYS = Rule(
     "hold arrays, tensors or frames, nested in lists, tuples or dictionaries if need be",
@@ -220,7 +217,7 @@ RULES: Mapping[str, Rule] = {
     "most": POSITIVE,
     "only": TEXT,
     "oracles": Rule("be a list or tuple of oracles, one at least", _are_some_texts, "Pass ('forward',), say."),
-    "order": Rule(WHOLE, _is_integer, "Pass 1 or 2."),
+    "order": Rule(WHOLE, is_integer, "Pass 1 or 2."),
     "precision": Rule(
         "be float64 or float32",
         lambda value: isinstance(value, str) and value in ("float64", "float32"),
@@ -237,7 +234,7 @@ RULES: Mapping[str, Rule] = {
     ),
     "seconds": SECONDS,
     "seed": NATURAL,
-    "steps": Rule(WHOLE, _is_integer, "Pass 3, say."),
+    "steps": Rule(WHOLE, is_integer, "Pass 3, say."),
     "time_limit": SECONDS,
     "training": BOOL,
     "updates": BOOL,

@@ -31,6 +31,7 @@ class PerturbedLosses(StackedLosses):
 
     def _forget_traces(self) -> None:
         super()._forget_traces()
+        self._rounded = self._branch = None
         self._rounded_along.clear()
 
     def noise(self, *, at: Mapping[str, Array] | None = None) -> float:

@@ -13,7 +13,7 @@ from keras_ref.evaluation.arguments import ARRAYS
 from keras_ref.evaluation.changed_state import keras_2
 from keras_ref.evaluation.changed_state.float64 import is_float
 from keras_ref.evaluation.changed_state.restoration import restore_variables
-from keras_ref.evaluation.keras_objects.keras_parts import compiled_losses_of, list_layers
+from keras_ref.evaluation.keras_objects.keras_parts import compiled_losses_of, list_by_output, list_layers
 from keras_ref.evaluation.keras_objects.naming import values_of
 from keras_ref.evaluation.keras_objects.real_parts import is_real_or_complex
 from scratch.arrays import Array
@@ -104,7 +104,8 @@ def apply_class_weight(y: Any, sample_weight: Any, class_weight: Any) -> Any:
 def require_labels_in_range(model: Any, y: Any) -> None:
     """Require class indices that the output of a sparse crossentropy has. Raises: BadInput."""
     outputs = getattr(model, "outputs", None) or []
-    for output, loss, target in zip(outputs, compiled_losses_of(model, len(outputs)), tf.nest.flatten(y), strict=False):
+    losses, targets = compiled_losses_of(model, len(outputs)), list_by_output(model, y, len(outputs))
+    for output, loss, target in zip(outputs, losses, targets, strict=False):
         if "sparse_categorical" not in _name_of(loss) or target is None or output.shape[-1] is None:
             continue
         labels, ignored = np.asarray(target), getattr(loss, "ignore_class", None)

@@ -8,10 +8,10 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_ref.errors import CouldNotRun, shorten_error
-from keras_ref.evaluation.keras_objects.keras_parts import loss_weights_of
+from keras_ref.evaluation.keras_objects.keras_parts import list_by_output, loss_weights_of, pair_inputs
+from keras_ref.evaluation.keras_objects.leaves import name_leaves
 from keras_ref.inputs import data as data_module
 from keras_ref.inputs.targets import load_data, load_target
 from keras_ref.lesson.recipe_table import RECIPES
@@ -197,7 +197,6 @@ def load_target_model(target: str, data: str = "", *, seed: int = 0) -> LessonMo
             f"A lesson takes no sample weights. Received: sample_weight in {data or target}. Leave it out, or use "
             "gradtwin check."
         )
-    _refuse_large(target, entries=entries, samples=len(take_first(x)))
     try:
         twin, keras_variables = reflect_with_variables(model)
         objective = Objective.of(
@@ -209,6 +208,8 @@ def load_target_model(target: str, data: str = "", *, seed: int = 0) -> LessonMo
             "A model must have a NumPy twin to be taught from. "
             f"{str(reason).split('. ', 1)[-1].split('. Its ')[0].rstrip('.')}. Use gradtwin check, which needs no twin."
         ) from reason
+    x, y = _list_in_order(model, x, y)
+    _refuse_large(target, entries=entries, samples=len(take_first(x)))
     weights = {name: np.asarray(v.numpy(), dtype=float) for name, v in keras_variables.items()}
     _refuse_forward_pass(twin, weights, x, target)
     drawn = phrase("note_drawn", seed=seed) if not data and own[0] is None else ""
@@ -301,8 +302,15 @@ def _choose_data(model: Any, target: str, own: Sequence[Any], data: str, seed: i
         x, weight = data_module.draw_inputs(model, seed=seed), None
         y = data_module.draw_targets(model, model(x), seed=seed)
     data_module.validate_data(model, x, y)
-    x, y = ([np.asarray(leaf) for leaf in tf.nest.flatten(part)] for part in (x, y))
-    return (x[0] if len(x) == 1 else x), (y[0] if len(y) == 1 else y), weight
+    return x, y, weight
+
+
+def _list_in_order(model: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    """x and y of a functional model in the order of its inputs and outputs: an array of one, a list of several."""
+    leaves = name_leaves(x)
+    xs = [np.asarray(leaves[name]) for name in pair_inputs(model, x)]
+    ys = [np.asarray(target) for target in list_by_output(model, y, len(model.outputs))]
+    return (xs[0] if len(xs) == 1 else xs), (ys[0] if len(ys) == 1 else ys)
 
 
 def _refuse_large(name: str, *, entries: int, samples: int) -> None:

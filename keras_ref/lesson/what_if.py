@@ -110,7 +110,7 @@ class _RichardsonFrom:
 
     def __call__(self, line: Line, at: Array, noise: float) -> Estimate:
         # scale_of is a power of two, so that dividing by it and multiplying again gives h to the last bit
-        return Richardson(start=self.step / scale_of(at))(line, at, noise)  # type: ignore[arg-type]
+        return Richardson(start=self.step / scale_of(at))(line, at, noise)
 
 
 def compare_schemes(lesson_model: LessonModel, keras_side: KerasTraining) -> tuple[Precision, ...]:

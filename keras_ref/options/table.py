@@ -20,6 +20,7 @@ class Option:
     help     one sentence
     choices  the legal values; empty where any is legal
     many     whether it may be given several times
+    joined   whether one text may hold several of the choices, joined by commas
     metavar  what the help shows in the place of a value; FILE where it is a path (values.py:require_path)
     setting  whether [tool.gradtwin] in pyproject.toml may give it
     """
@@ -30,6 +31,7 @@ class Option:
     help: str
     choices: tuple[str, ...] = ()
     many: bool = False
+    joined: bool = False
     setting: bool = False
     metavar: str | None = None
 
@@ -100,6 +102,7 @@ _ALL = (
         default="eager",
         setting=True,
         choices=("eager", "function", "jit_compile"),
+        joined=True,
         help="How TensorFlow runs the gradient: eager, function or jit_compile; several, joined by commas, are "
         "compared with one another.",
     ),

@@ -23,10 +23,10 @@ def matches_variable(path: str, pattern: str, model: str) -> bool:
 def require_choice(name: str, given: Any) -> Any:
     """Return what was given for an option: one of its choices, or several. Raises: CouldNotRun for anything else.
 
-    Several are a list for an option with `many`, else joined by commas.
+    Several are a list for an option with `many`, a text with commas for one with `joined`.
     """
     option = OPTIONS[name]
-    for one in given if option.many else str(given).split(","):
+    for one in given if option.many else str(given).split(",") if option.joined else (given,):
         if option.choices and one not in option.choices:
             raise CouldNotRun(
                 f"--{name} must be one of {', '.join(option.choices)}. Received: {one!r}. Choose one of them."
@@ -158,5 +158,5 @@ def require_legal(given: Mapping[str, Any]) -> None:
     parse_time_limit(given.get("time-limit", OPTIONS["time-limit"].default))
     parse_memory_limit(given.get("memory-limit", OPTIONS["memory-limit"].default))
     require_address(given.get("cluster", OPTIONS["cluster"].default))
-    for name in ("steps", "batches", "seed", "workers"):
+    for name in ("steps", "batches", "batch-size", "seed", "workers"):
         require_count(name, given.get(name, OPTIONS[name].default))

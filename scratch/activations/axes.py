@@ -31,6 +31,6 @@ class Axes(Integers):
 
 
 def rank_for(axes: int | tuple[int, ...] | None) -> int:
-    """The smallest rank in which these axes, counted from either end, exist and differ."""
+    """A rank in which these axes, counted from either end, exist and differ."""
     given = () if axes is None else axes if isinstance(axes, tuple) else (axes,)
     return max((a + 1 for a in given if a >= 0), default=0) + max((-a for a in given if a < 0), default=0)

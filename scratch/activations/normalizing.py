@@ -49,7 +49,7 @@ def sparsemax(x: Array, *, axis: Axis = -1) -> Array:
     stays = 1 + np.arange(1, x.shape[-1] + 1) * falling.real > sums.real
     count = stays.sum(axis=-1, keepdims=True)
     above = x - (np.take_along_axis(sums, count - 1, axis=-1) - 1) / count.astype(x.real.dtype)
-    return np.moveaxis(np.where(above.real > 0, above, 0), -1, axis)
+    return np.moveaxis(np.where(above.real <= 0, 0, above), -1, axis)
 
 
 @activation(elementwise=False)

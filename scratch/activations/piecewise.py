@@ -47,12 +47,12 @@ def relu(
 
     By default max(x, 0). Source: keras.io/api/layers/activations
     """
-    above = x.real > threshold
+    below = negative_slope * (x - threshold) if negative_slope else 0.0
     if max_value is None:
         passed: Array | float = x
     else:
         passed = pieces(x, (x.real > max_value, max_value), (x.real < 0, 0.0), otherwise=x)
-    return pieces(x, (above, passed), otherwise=negative_slope * (x - threshold) if negative_slope else 0.0)
+    return pieces(x, (x.real <= threshold, below), otherwise=passed)
 
 
 @activation

@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, NamedTuple
 
+import numpy as np
+
 from scratch import registry
 from scratch.arrays import Array
 from scratch.fields import Domain, Real, Shape, Size
@@ -25,6 +27,12 @@ class Response(NamedTuple):
     features: Array
     feature: Array
     channel: Array
+
+
+def shift_response(shape: tuple[int, ...]) -> Response:
+    """The response to an offset with one entry for each channel, of an output of this shape (…, channels)."""
+    channels = np.arange(shape[-1])
+    return Response(np.ones((1, *shape[:-1])), np.zeros_like(channels), channels)
 
 
 def activate(name: str, x: Array, **arguments: Any) -> Array:

@@ -9,16 +9,15 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from scratch.arrays import Array
-from scratch.fields import Between, Domain, Positive, Shape, Size, is_real
-from scratch.layers.base import Layer, Response, Weights
+from scratch.arrays import EPSILON, Array
+from scratch.fields import Between, Domain, HashableDict, Positive, Shape, Size, is_real
+from scratch.layers.base import Layer, Response, Weights, shift_response
 from scratch.layers.normalization import (
     Axis,
     Epsilon,
     centred,
     channel_response,
     shape_with,
-    shift_response,
     spread,
 )
 from scratch.registry import layer
@@ -46,14 +45,7 @@ class Clipping(Domain):
         return rmin is None or rmax is None or rmin <= rmax
 
     def normalise(self, value: Any) -> Any:
-        return _Bounds((name, v) for name, v in value.items() if v is not None)
-
-
-class _Bounds(dict[str, float]):
-    """A dictionary that can be hashed, which fields of a frozen specification must be."""
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(frozenset(self.items()))
+        return HashableDict((name, v) for name, v in value.items() if v is not None)
 
 
 @layer
@@ -63,7 +55,8 @@ class BatchNormalization(Layer):
     moving ← momentum · moving + (1 - momentum) · batch.
 
     `renorm`: in training y = ((x - mean) / s · r + d) · gamma + beta with s = √(variance + ε), r = s / renorm_stddev,
-    d = (mean - renorm_mean) / renorm_stddev; r and d are clipped, and constant under differentiation (`stopped`).
+    d = (mean - renorm_mean) / renorm_stddev, which counts as √ε at least; r and d are clipped, and constant under
+    differentiation (`stopped`). There moving_stddev follows s, and moving_variance is max(moving_stddev² - ε, 0).
     Shapes  x (batch, …)   all weights (channels,)   →   y as x
     Keras   BatchNormalization; where not trainable it is in inference; under a mask the count is count + 1e-7; all
             variances are biased; `synchronized` changes nothing on one device
@@ -111,7 +104,7 @@ class BatchNormalization(Layer):
                 f"{mask.shape}, input of shape {x.shape}. Reshape the mask."
             )
         keep = np.broadcast_to(mask[..., None].astype(bool), x.shape)
-        count = keep.sum(axis=axes, keepdims=True).astype(x.real.dtype) + 1e-7
+        count = keep.sum(axis=axes, keepdims=True).astype(x.real.dtype) + EPSILON
         mean = np.where(keep, x, 0.0).astype(x.dtype).sum(axis=axes, keepdims=True) / count
         difference = np.where(keep, x - mean, 0.0).astype(x.dtype)
         return mean, (difference * difference).sum(axis=axes, keepdims=True) / count
@@ -182,5 +175,5 @@ class BatchNormalization(Layer):
         if self.axis % x.ndim != x.ndim - 1 or name not in ("gamma", "beta"):
             return None
         if name == "beta":
-            return shift_response(x)
+            return shift_response(x.shape)
         return channel_response((x - weights["moving_mean"]) / np.sqrt(weights["moving_variance"] + self.epsilon))

@@ -10,8 +10,7 @@ import numpy as np
 
 from scratch.arrays import Array
 from scratch.fields import AtLeast, Shape, Size
-from scratch.layers.base import Activation, Response, Weights, activate
-from scratch.layers.core import ones_feature
+from scratch.layers.base import Activation, Response, Weights, activate, shift_response
 from scratch.layers.families import Family
 from scratch.layers.patches import (
     DataFormat,
@@ -91,10 +90,6 @@ class Kernelled(Family):
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
         return (formatted(size(1, 3), self.sizes(size), size(1, 3), self.data_format),)
 
-    def bias_response(self, lead: tuple[int, ...], channels: int) -> Response:
-        """The response of a bias of an output of shape (*lead, channels)."""
-        return Response(ones_feature(lead), np.zeros(channels, int), np.arange(channels))
-
 
 @dataclass(frozen=True)
 class Convolution(Kernelled):
@@ -148,7 +143,7 @@ class Convolution(Kernelled):
         columns = self.columns(inputs[0])
         lead = columns.shape[: self.rank + 1]
         if name == "bias":
-            return self.bias_response(lead, self.filters)
+            return shift_response((*lead, self.filters))
         features = columns.reshape(*lead, -1)
         places, parts = math.prod(self.kernel_size), columns.shape[-1] // self.groups
         place, part, channel = np.indices((places, parts, self.filters)).reshape(3, -1)

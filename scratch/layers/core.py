@@ -10,13 +10,8 @@ import numpy as np
 from scratch.arrays import Array
 from scratch.fields import AtLeast, Shape, Size
 from scratch.layers.base import Activation as ActivationName
-from scratch.layers.base import Layer, Response, Weights, activate
+from scratch.layers.base import Layer, Response, Weights, activate, shift_response
 from scratch.registry import get, layer
-
-
-def ones_feature(shape: tuple[int, ...]) -> Array:
-    """The feature of a bias: ones, in the shape of the output without its channels."""
-    return np.ones((1, *shape))
 
 
 @layer
@@ -47,7 +42,7 @@ class Dense(Layer):
     def responses(self, weights: Weights, name: str, *inputs: Array) -> Response:
         (x,) = inputs
         if name == "bias":
-            return Response(ones_feature(x.shape[:-1]), np.zeros(self.units, int), np.arange(self.units))
+            return shift_response((*x.shape[:-1], self.units))
         feature, channel = np.divmod(np.arange(x.shape[-1] * self.units), self.units)
         return Response(np.moveaxis(x, -1, 0), feature, channel)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.fields import Domain, Shape, Size
+from scratch.fields import Domain, HashableDict, Shape, Size
 from scratch.layers.base import Layer, Weights
 from scratch.registry import layer
 
@@ -64,14 +64,7 @@ class Keywords(Domain):
         return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
 
     def normalise(self, value: Any) -> Any:
-        return _Keywords(value)
-
-
-class _Keywords(dict[str, Any]):
-    """A dictionary that can be hashed, which fields of a frozen specification must be."""
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(frozenset(self))
+        return HashableDict(value)
 
 
 @layer

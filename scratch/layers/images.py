@@ -10,36 +10,12 @@ import numpy as np
 from scratch.arrays import Array
 from scratch.fields import AtLeast, Domain, Real, Shape, Size, is_real
 from scratch.layers.base import Layer, Weights
-from scratch.layers.interpolation import kernel_of
+from scratch.layers.interpolation import resized
 from scratch.layers.patches import DataFormat, channels_last, formatted, restored
 from scratch.layers.preprocessing import floats
 from scratch.registry import layer
 
 Pixels = Annotated[int, AtLeast(1, small=(1, 4))]
-
-
-def resampling(before: int, after: int, *, interpolation: str, antialias: bool) -> Array:
-    """The matrix (after, before) that resizes one axis.
-
-    Pixel i of the result has its centre at (i + 1/2) · before / after; the pixels j + 1/2 have weights by a kernel,
-    which sum to one. `antialias` widens the kernel where the number of pixels falls.
-    """
-    ratio = before / after
-    centres = (np.arange(after)[:, None] + 0.5) * ratio
-    if interpolation == "nearest":
-        nearest: Array = np.arange(before) == np.minimum(np.floor(centres), before - 1)
-        return nearest.astype(float)
-    weights = kernel_of(interpolation)((np.arange(before) + 0.5 - centres) / (max(ratio, 1.0) if antialias else 1.0))
-    matrix: Array = weights / weights.sum(axis=1, keepdims=True)
-    return matrix
-
-
-def resized(x: Array, height: int, width: int, *, interpolation: str = "bilinear", antialias: bool = False) -> Array:
-    """Images (…, height, width, channels) resized to another height and width."""
-    rows = resampling(x.shape[-3], height, interpolation=interpolation, antialias=antialias).astype(x.real.dtype)
-    columns = resampling(x.shape[-2], width, interpolation=interpolation, antialias=antialias).astype(x.real.dtype)
-    y: Array = np.einsum("ij,...jkc,lk->...ilc", rows, x, columns, optimize=True)
-    return y
 
 
 def cropped(x: Array, height: int, width: int) -> Array:

@@ -1,4 +1,4 @@
-"""Interpolation kernels, as functions of the distance from a cell in units of the cells' distance."""
+"""Resizing: kernels, functions of the distance from a pixel in units of the pixels' distance, and their matrices."""
 
 from __future__ import annotations
 
@@ -44,3 +44,27 @@ def kernel_of(name: str) -> Callable[[Array], Array]:
     """The kernel of an interpolation."""
     kernel: Callable[[Array], Array] = name.definition if isinstance(name, Variant) else KERNELS[name]
     return kernel
+
+
+def resampling(before: int, after: int, *, interpolation: str, antialias: bool) -> Array:
+    """The matrix (after, before) that resizes one axis.
+
+    Pixel i of the result has its centre at (i + 1/2) · before / after; the pixels j + 1/2 have weights by a kernel,
+    which sum to one. `antialias` widens the kernel where the number of pixels falls.
+    """
+    ratio = before / after
+    centres = (np.arange(after)[:, None] + 0.5) * ratio
+    if interpolation == "nearest":
+        nearest: Array = np.arange(before) == np.minimum(np.floor(centres), before - 1)
+        return nearest.astype(float)
+    weights = kernel_of(interpolation)((np.arange(before) + 0.5 - centres) / (max(ratio, 1.0) if antialias else 1.0))
+    matrix: Array = weights / weights.sum(axis=1, keepdims=True)
+    return matrix
+
+
+def resized(x: Array, height: int, width: int, *, interpolation: str = "bilinear", antialias: bool = False) -> Array:
+    """Images (…, height, width, channels) resized to another height and width."""
+    rows = resampling(x.shape[-3], height, interpolation=interpolation, antialias=antialias).astype(x.real.dtype)
+    columns = resampling(x.shape[-2], width, interpolation=interpolation, antialias=antialias).astype(x.real.dtype)
+    y: Array = np.einsum("ij,...jkc,lk->...ilc", rows, x, columns, optimize=True)
+    return y

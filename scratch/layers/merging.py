@@ -9,10 +9,10 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from scratch.arrays import Array
+from scratch.arrays import Array, unit
 from scratch.fields import Domain, Shape, Size, is_integer
 from scratch.layers.base import Layer, Weights
-from scratch.layers.normalization import Axis, shape_with, unit
+from scratch.layers.normalization import Axis, shape_with
 from scratch.registry import layer
 
 Masks = Sequence[Array | None] | None
@@ -118,7 +118,8 @@ class Extremum(Merge):
         valid = [np.ones(x.shape, bool) if m is None else over(m, x) for x, m in zip(inputs, masks, strict=True)]
         y, counts = np.broadcast_to(inputs[0], shape), np.broadcast_to(valid[0], shape)
         for x, also in zip(inputs[1:], valid[1:], strict=True):
-            better = also & (~counts | (self.sign * (x.real - y.real) > 0))
+            is_beyond = x.real > y.real if self.sign > 0 else x.real < y.real
+            better = also & (~counts | is_beyond | np.isnan(x))
             y, counts = np.where(better, x, y), counts | also
         return y
 
@@ -201,7 +202,7 @@ class Dot(Layer):
         return first, second
 
     def forward(self, weights: Weights, *inputs: Array) -> Array:
-        x, y = (unit(x, a, 1e-7) if self.normalize else x for x, a in zip(inputs, self._pair, strict=True))
+        x, y = (unit(x, a) if self.normalize else x for x, a in zip(inputs, self._pair, strict=True))
         first, second = np.moveaxis(x, self._pair[0], -1), np.moveaxis(y, self._pair[1], 1)
         rest = first.shape[1:-1] + second.shape[2:]
         n = first.shape[-1]

@@ -8,10 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
-from scratch.arrays import Array
+from scratch.arrays import Array, unit
 from scratch.fields import Above, AtLeast, Domain, Shape, Size, is_integer
-from scratch.layers.base import Layer, Response, Weights
-from scratch.layers.core import ones_feature
+from scratch.layers.base import Layer, Response, Weights, shift_response
 from scratch.registry import layer
 
 Epsilon = Annotated[float, Above(0.0, small=(1e-3, 0.5))]
@@ -70,11 +69,9 @@ def centred(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
     return difference, (difference * difference).mean(axis=axes, keepdims=True)
 
 
-def unit(x: Array, axis: int | Sequence[int], epsilon: float) -> Array:
-    """x / max(|x|, ε) with the Euclidean norm over `axis`."""
-    squares = (x * x).sum(axis=many(axis), keepdims=True)
-    above = squares.real > epsilon * epsilon
-    y: Array = x / np.where(above, np.sqrt(np.where(above, squares, 1.0)), epsilon).astype(x.dtype)
+def normalise_by_rms(x: Array, axis: int | Sequence[int], epsilon: float) -> Array:
+    """x / √(mean(x²) + ε), the mean over `axis`."""
+    y: Array = x / np.sqrt((x * x).mean(axis=many(axis), keepdims=True) + epsilon)
     return y
 
 
@@ -82,12 +79,6 @@ def channel_response(features: Array) -> Response:
     """The response to a weight with one entry per channel: entry c adds features[..., c] to channel c."""
     channels = np.arange(features.shape[-1])
     return Response(np.moveaxis(features, -1, 0), channels, channels)
-
-
-def shift_response(x: Array) -> Response:
-    """The response to an offset with one entry per channel."""
-    channels = np.arange(x.shape[-1])
-    return Response(ones_feature(x.shape[:-1]), np.zeros(x.shape[-1], int), channels)
 
 
 class Affine(Layer):
@@ -119,7 +110,7 @@ class Affine(Layer):
         (x,) = inputs
         if [a % x.ndim for a in many(self.axis)] != [x.ndim - 1]:
             return None
-        return shift_response(x) if name == "beta" else channel_response(self.normalized(x))
+        return shift_response(x.shape) if name == "beta" else channel_response(self.normalized(x))
 
 
 @layer
@@ -140,8 +131,7 @@ class LayerNormalization(Affine):
 
     def normalized(self, x: Array) -> Array:
         if self.rms_scaling:
-            y: Array = x / np.sqrt((x * x).mean(axis=many(self.axis), keepdims=True) + self.epsilon)
-            return y
+            return normalise_by_rms(x, self.axis, self.epsilon)
         difference, variance = centred(x, many(self.axis))
         return difference / np.sqrt(variance + self.epsilon)
 
@@ -200,12 +190,9 @@ class RMSNormalization(Layer):
     def weight_shapes(self, *inputs: Shape) -> dict[str, Shape]:
         return {"scale": tuple(inputs[0][a] for a in many(self.axis))}
 
-    def _normalized(self, x: Array) -> Array:
-        y: Array = x / np.sqrt((x * x).mean(axis=many(self.axis), keepdims=True) + self.epsilon)
-        return y
-
     def forward(self, weights: Weights, *inputs: Array) -> Array:
-        return self._normalized(inputs[0]) * spread(weights["scale"], self.axis, inputs[0].ndim)
+        (x,) = inputs
+        return normalise_by_rms(x, self.axis, self.epsilon) * spread(weights["scale"], self.axis, x.ndim)
 
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
         return (shape_with(self.axis, size),)
@@ -213,7 +200,7 @@ class RMSNormalization(Layer):
     def responses(self, weights: Weights, name: str, *inputs: Array) -> Response | None:
         (x,) = inputs
         last = [a % x.ndim for a in many(self.axis)] == [x.ndim - 1]
-        return channel_response(self._normalized(x)) if last else None
+        return channel_response(normalise_by_rms(x, self.axis, self.epsilon)) if last else None
 
 
 @layer

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from scratch import registry
-from scratch.arrays import Array, absolute
+from scratch.arrays import Array, absolute, leaves
 from scratch.fields import AtLeast, Domain, Real, Shape, Size
 from scratch.layers.base import Layer, Weights
 from scratch.layers.identity import Keywords
@@ -30,12 +30,12 @@ INPUT = _Input()
 
 
 def _larger(x: Any, y: Any) -> Array:
-    result: Array = np.where(np.real(x) >= np.real(y), x, y)
+    result: Array = np.where((np.real(x) >= np.real(y)) | np.isnan(x), x, y)
     return result
 
 
 def _smaller(x: Any, y: Any) -> Array:
-    result: Array = np.where(np.real(x) <= np.real(y), x, y)
+    result: Array = np.where((np.real(x) <= np.real(y)) | np.isnan(x), x, y)
     return result
 
 
@@ -50,7 +50,8 @@ def _extreme(sign: int) -> Callable[..., Array]:
         axes = tuple(range(x.ndim)) if axis is None else tuple(a % x.ndim for a in np.atleast_1d(axis))
         rest = [a for a in range(x.ndim) if a not in axes]
         rows = np.transpose(x, [*rest, *axes]).reshape(*(x.shape[a] for a in rest), -1)
-        best = np.take_along_axis(rows, np.argmax(sign * rows.real, axis=-1)[..., None], axis=-1)[..., 0]
+        place = (np.argmax if sign > 0 else np.argmin)(rows.real, axis=-1)
+        best = np.take_along_axis(rows, place[..., None], axis=-1)[..., 0]
         best = np.expand_dims(best, axes) if keepdims else best
         return best if initial is None else (_larger if sign > 0 else _smaller)(best, initial)
 
@@ -58,11 +59,13 @@ def _extreme(sign: int) -> Callable[..., Array]:
 
 
 def _cast(x: Array, dtype: str) -> Array:
-    """Booleans and integers as numbers; floats keep the precision that they have."""
+    """x as another type: a float becomes an integer without its fraction, and as a float keeps its own precision."""
     if dtype == "bool":
-        y: Array = x != 0
+        y: Array = np.real(x) != 0
         return y
-    return x.astype(np.float64 if dtype.startswith(("float", "bfloat")) else dtype) if x.dtype.kind in "biu" else x
+    if not dtype.startswith(("float", "bfloat")):
+        return np.real(x).astype(dtype)
+    return x.astype(np.float64) if x.dtype.kind in "biu" else x
 
 
 def _transpose(x: Array, axes: Any = None) -> Array:
@@ -83,7 +86,7 @@ ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
     "clip": _clip,
     "cos": np.cos,
     "divide": np.divide,
-    "equal": np.equal,
+    "equal": lambda x, y: np.real(x) == np.real(y),
     "exp": np.exp,
     "expm1": np.expm1,
     "greater": lambda x, y: np.real(x) > np.real(y),
@@ -99,7 +102,7 @@ ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
     "minimum": _smaller,
     "multiply": np.multiply,
     "negative": np.negative,
-    "not_equal": np.not_equal,
+    "not_equal": lambda x, y: np.real(x) != np.real(y),
     "ones_like": lambda x, dtype=None: np.ones_like(x),
     "power": np.power,
     "reciprocal": lambda x: 1 / x,
@@ -184,9 +187,13 @@ class Operation(Layer):
 
     @property
     def elementwise(self) -> bool:
-        flat = _flat(self.arguments)
-        alone = flat.count(INPUT) == 1 and all(item is INPUT or np.ndim(item) == 0 for item in flat)
+        others = [item for item in leaves(self.arguments) if item is not INPUT]
+        alone = self._count_tensors() == 1 and all(np.ndim(item) == 0 for item in others)
         return alone and self.per_sample and self.function in ELEMENTWISE
+
+    def _count_tensors(self) -> int:
+        """How many tensors the arguments name. An array among them has no truth value, so that `in` and `==` fail."""
+        return sum(item is INPUT for item in leaves(self.arguments))
 
     def forward(self, weights: Weights, *inputs: Array) -> Any:
         y = law_of(self.function)(*filled_with(self.arguments, inputs), **(self.keywords or {}))  # type: ignore[misc]
@@ -197,7 +204,7 @@ class Operation(Layer):
 
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
         shape = (size(1, 3), size(2, 3))
-        return (shape,) * max(_flat(self.arguments).count(INPUT), 1)
+        return (shape,) * max(self._count_tensors(), 1)
 
     @classmethod
     def examples(cls) -> tuple[Operation, ...]:
@@ -224,10 +231,6 @@ class Operation(Layer):
             cls("softmax", (INPUT,), {"axis": -1}, per_sample=True),
             cls("relu", (INPUT,), per_sample=True),
         )
-
-
-def _flat(arguments: Any) -> list[Any]:
-    return [leaf for item in arguments for leaf in (_flat(item) if isinstance(item, (tuple, list)) else [item])]
 
 
 def filled_with(arguments: tuple[Any, ...], tensors: Sequence[Any]) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from scratch.arrays import Array
+from scratch.arrays import Array, leaves
 from scratch.fields import Shape, Size
 from scratch.layers.base import Layer, Weights
 from scratch.layers.recurrent_cells import Cell, CellOf, Draw, GRUCell, LSTMCell, SimpleRNNCell
@@ -22,10 +22,8 @@ from scratch.registry import layer
 
 
 def flat(states: Any) -> tuple[Array, ...]:
-    """States, given as an array or as (nested) sequences of arrays, as a tuple in order."""
-    if states is None:
-        return ()
-    return tuple(s for part in states for s in flat(part)) if isinstance(states, (tuple, list)) else (states,)
+    """States, given as an array or as (nested) sequences of arrays, as a tuple in order; None is left out."""
+    return tuple(state for state in leaves((states,)) if state is not None)
 
 
 def held(valid: Array, new: Array, old: Array) -> Array:

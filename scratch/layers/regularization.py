@@ -15,12 +15,14 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from scratch.arrays import Array, absolute
+from scratch.activations.smooth import SELU_ALPHA, SELU_SCALE
+from scratch.arrays import Array
 from scratch.fields import AtLeast, Between, Domain, Shape, Size, is_integer
 from scratch.layers.base import Layer, Weights
 from scratch.layers.families import Family
 from scratch.layers.patches import DataFormat
 from scratch.registry import layer
+from scratch.regularizers import L1L2
 
 Draw = Mapping[str, Array] | None
 Rate = Annotated[float, Between(0.0, 1.0, small=(0.0, 0.75))]
@@ -141,7 +143,7 @@ class AlphaDropout(WithNoiseShape):
     noise_shape: Annotated[tuple[Any, ...], NoiseShape()] | None = None
 
     def disturbed(self, x: Array, noise: Array) -> Array:
-        saturated = -1.0507009873554804934 * 1.6732632423543772848
+        saturated = -SELU_SCALE * SELU_ALPHA
         q = 1.0 - self.rate
         a = (q + saturated**2 * q * (1.0 - q)) ** -0.5
         y: Array = np.where(noise, x, saturated).astype(x.dtype) * a - a * (1.0 - q) * saturated
@@ -241,6 +243,5 @@ class ActivityRegularization(Layer):
 
     def penalty(self, output: Array) -> Array:
         """What an output of this layer adds to the loss, before division by the batch size."""
-        size = absolute(output)
-        y: Array = self.l1 * size.sum() + self.l2 * (output * output).sum()
+        y: Array = L1L2(self.l1, self.l2)(output)
         return y

@@ -10,28 +10,11 @@ from scratch.arrays import Array
 from scratch.fields import AtLeast, Shape, Size
 from scratch.layers.base import Weights
 from scratch.layers.families import Family
-from scratch.layers.interpolation import kernel_of
+from scratch.layers.interpolation import resized
 from scratch.layers.patches import DataFormat, Three, Two, channels_last, formatted, restored
 from scratch.registry import layer
 
 Factor = Annotated[int, AtLeast(1, small=(1, 3))]
-
-
-def interpolation_matrix(kernel: str, size: int, factor: int) -> Array:
-    """The matrix (size · factor, size) that enlarges one axis by the kernel of an interpolation.
-
-    Row o holds the weights of the cells around (o + 1/2) / factor, where cell i lies at i + 1/2. Rows are divided by
-    their sums, so that a constant stays constant at the edges, where part of the kernel covers no cell.
-    """
-    place = (np.arange(size * factor)[:, None] + 0.5) / factor
-    weights = kernel_of(kernel)(place - (np.arange(size) + 0.5))
-    y: Array = weights / weights.sum(axis=1, keepdims=True)
-    return y
-
-
-def interpolated(x: Array, matrix: Array, axis: int) -> Array:
-    """The product of a matrix and x along an axis of x."""
-    return np.moveaxis(np.tensordot(matrix.astype(x.real.dtype), x, (1, axis)), 0, axis)
 
 
 def repeated(x: Array, size: tuple[int, ...]) -> Array:
@@ -91,10 +74,9 @@ class UpSampling2D(UpSampling, rank=2):
     def forward(self, weights: Weights, *inputs: Array) -> Array:
         if self.interpolation == "nearest":
             return super().forward(weights, *inputs)
-        y = channels_last(inputs[0], self.data_format)
-        for axis, factor in enumerate(self.size, start=1):
-            y = interpolated(y, interpolation_matrix(self.interpolation, y.shape[axis], factor), axis)
-        return restored(y, self.data_format)
+        x = channels_last(inputs[0], self.data_format)
+        rows, columns = (n * factor for n, factor in zip(x.shape[1:3], self.size, strict=True))
+        return restored(resized(x, rows, columns, interpolation=self.interpolation), self.data_format)
 
 
 @layer

@@ -54,7 +54,9 @@ class Permutation(Domain):
         return "must be the integers from 1 on, each once"
 
     def holds(self, value: Any) -> bool:
-        return isinstance(value, (tuple, list)) and sorted(value) == list(range(1, len(value) + 1))
+        if not isinstance(value, (tuple, list)) or not all(map(is_integer, value)):
+            return False
+        return sorted(value) == list(range(1, len(value) + 1))
 
     def normalise(self, value: Any) -> tuple[int, ...]:
         return tuple(int(v) for v in value)

@@ -11,7 +11,7 @@ import numpy as np
 
 from scratch.arrays import Array
 from scratch.fields import AtLeast, Shape
-from scratch.layers.base import Activation, Response, Weights
+from scratch.layers.base import Activation, Response, Weights, shift_response
 from scratch.layers.convolution import Few, Kernelled
 from scratch.layers.patches import DataFormat, One, Padding, Rate1, Rate2, Two, cells, channels_of
 from scratch.registry import layer
@@ -74,7 +74,7 @@ class Depthwise(ByChannel):
         columns = self.columns(inputs[0])
         lead, channels = columns.shape[: self.rank + 1], columns.shape[-1] * self.depth_multiplier
         if name == "bias":
-            return self.bias_response(lead, channels)
+            return shift_response((*lead, channels))
         feature, filter_ = np.divmod(np.arange(math.prod(self.kernel_size) * channels), self.depth_multiplier)
         channel = feature % columns.shape[-1] * self.depth_multiplier + filter_
         return Response(np.moveaxis(columns.reshape(*lead, -1), -1, 0), feature, channel)
@@ -132,7 +132,7 @@ class Separable(ByChannel):
             return None
         mixed = self.mixed(weights, inputs[0])
         if name == "bias":
-            return self.bias_response(mixed.shape[:-1], self.filters)
+            return shift_response((*mixed.shape[:-1], self.filters))
         feature, channel = np.divmod(np.arange(mixed.shape[-1] * self.filters), self.filters)
         return Response(np.moveaxis(mixed, -1, 0), feature, channel)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
-from scratch.arrays import EPSILON, Array
+from scratch.arrays import EPSILON, Array, at_least
 from scratch.fields import AtLeast, Domain, Shape, Size, is_real
 from scratch.layers.base import Layer, Response, Weights
 from scratch.layers.patches import DataFormat, Padding, channels_last, patches
@@ -39,11 +39,6 @@ def angle(imaginary: Array, real: Array) -> Array:
     turn = (b * imaginary - a * real) / np.where(dot == 0, 1.0, dot)
     y: Array = (np.arctan2(a, b) + np.arctan(turn)).astype(np.result_type(imaginary, real), copy=False)
     return y
-
-
-def at_least(x: Array, low: float) -> Array:
-    """x, or `low` where that is larger."""
-    return np.where(x.real > low, x, low).astype(x.dtype)
 
 
 @layer
@@ -143,7 +138,7 @@ class STFTSpectrogram(Layer):
             y = power * times
         else:
             y = np.sqrt(at_least(power, EPSILON))
-            y = np.log(at_least(y, EPSILON)) if self.mode == "log" else y
+            y = np.log(y) if self.mode == "log" else y
         if self.expand_dims:
             return y.transpose(0, 2, 3, 1) if self.data_format == "channels_last" else y
         y = y.transpose(0, 2, 1, 3)

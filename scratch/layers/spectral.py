@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any
 
-from scratch.arrays import Array
+from scratch.arrays import Array, unit
 from scratch.fields import AtLeast, Domain, Shape, Size
 from scratch.layers.base import Layer, Weights
-from scratch.layers.normalization import unit
 from scratch.naming import weights_of
 from scratch.registry import layer
 
@@ -63,8 +62,8 @@ class SpectralNormalization(Layer):
         matrix = kernel.reshape(-1, kernel.shape[-1])
         v = u @ matrix.T
         for _ in range(self.power_iterations if kernel.any() else 0):
-            v = unit(u @ matrix.T, (0, 1), 1e-7)
-            u = unit(v @ matrix, (0, 1), 1e-7)
+            v = unit(u @ matrix.T, (0, 1))
+            u = unit(v @ matrix, (0, 1))
         return {"u": u, "v": v}
 
     def _normalized(self, weights: Weights, fixed: Mapping[str, Array]) -> Array:

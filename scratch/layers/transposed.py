@@ -11,7 +11,7 @@ import numpy as np
 
 from scratch.arrays import Array
 from scratch.fields import AtLeast, Integers, Shape, Size
-from scratch.layers.base import Activation, Response, Weights
+from scratch.layers.base import Activation, Response, Weights, shift_response
 from scratch.layers.convolution import Kernelled
 from scratch.layers.patches import (
     DataFormat,
@@ -129,7 +129,7 @@ class Transposed(Kernelled):
             return None
         (x,) = inputs
         if name == "bias":
-            return self.bias_response((len(x), *self.output_sizes(x.shape[1:-1])), self.filters)
+            return shift_response((len(x), *self.output_sizes(x.shape[1:-1]), self.filters))
         places, channels = math.prod(self.kernel_size), x.shape[-1]
         # One filter for each pair of place and input channel, which adds that channel to that place only.
         single = np.eye(places * channels, dtype=x.dtype).reshape(places, channels, -1).swapaxes(1, 2)

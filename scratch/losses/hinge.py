@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from scratch.arrays import Array
+from scratch.arrays import Array, at_least
 from scratch.fields import Domain, OneHot, Real, Shape, Signs, Size
 from scratch.losses.base import Loss, aligned, shape_with
-from scratch.losses.regression import MeanOfEntries, at_least
+from scratch.losses.regression import MeanOfEntries
 from scratch.registry import loss
 
 

@@ -9,11 +9,10 @@ import numpy as np
 
 from scratch.activations.axes import Axis
 from scratch.activations.smooth import softplus
-from scratch.arrays import EPSILON, Array
+from scratch.arrays import Array, at_least, unit
 from scratch.fields import Above, Domain, Index, Real, Shape, Size
 from scratch.losses.base import Loss, aligned, log_sum_exp
 from scratch.losses.probabilistic import AlongAxis
-from scratch.losses.regression import at_least
 from scratch.registry import loss
 
 
@@ -26,13 +25,6 @@ class Directions(Domain):
         vectors = generator.normal(size=shape)
         values: Array = generator.uniform(0.5, 1.0) * vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
         return values
-
-
-def unit(x: Array, axis: int) -> Array:
-    """x / max(|x|, ε) along `axis`: a zero vector stays zero."""
-    square = (x * x).sum(axis=axis, keepdims=True)
-    long = square.real > EPSILON**2
-    return x * np.where(long, 1 / np.sqrt(np.where(long, square, 1)), 1 / EPSILON)
 
 
 @loss

@@ -7,15 +7,10 @@ from typing import Annotated
 
 import numpy as np
 
-from scratch.arrays import EPSILON, Array, absolute
+from scratch.arrays import EPSILON, Array, absolute, at_least
 from scratch.fields import Above, Domain, Positive
 from scratch.losses.base import Loss, aligned
 from scratch.registry import loss
-
-
-def at_least(x: Array, low: float) -> Array:
-    """max(x, low)"""
-    return np.where(x.real < low, low, x).astype(x.dtype, copy=False)
 
 
 class MeanOfEntries(Loss):

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from scratch import registry
-from scratch.arrays import Array
-from scratch.calls import Call, Tensor, as_masks, as_tuple, leaves, make_keywords
+from scratch.arrays import Array, leaves
+from scratch.calls import Call, Tensor, as_masks, as_tuple, make_keywords
 from scratch.layers.base import Layer, Response, Weights
 from scratch.model import Run
 from scratch.naming import weights_of
@@ -143,7 +143,7 @@ class BasePoint:
     def terms(self) -> tuple[LossTerm, ...]:
         """The losses of the outputs."""
         losses = self.objective.losses
-        targets, shares = list_per_output(self.y, len(losses)), list_per_output(self.sample_weight, len(losses))
+        targets, shares = (list_per_output(given, self.model.outputs) for given in (self.y, self.sample_weight))
         scales = self.objective.loss_weights or (1.0,) * len(losses)
         return tuple(
             LossTerm.of(self.run, tensor=tensor, function=loss, target=np.asarray(target), share=share, scale=scale)

@@ -72,9 +72,7 @@ def require_sharp(found: EntryComparison, autodiff: Autodiff) -> EntryComparison
     passed[matches] = _share_passed(found, gradient)[matches]
     excused = np.intersect1d(matches, _find_excused(found, gradient))
     passed[excused] = np.maximum(passed[excused], 1.0)
-    if (passed < DULL).all() or (
-        _is_small(found) and _is_zero(autodiff, found.name) and _is_zero_below(found, autodiff)
-    ):
+    if (passed < DULL).all() or (_is_small(found) and autodiff.is_zero(found.name) and _is_zero_below(found, autodiff)):
         return found
     known = _Sharpened(found, passed, own)
     if (enlarged := _scale_of_small(found)) > 1:
@@ -277,13 +275,7 @@ def _is_small(found: EntryComparison) -> bool:
 def _is_zero_below(found: EntryComparison, autodiff: Autodiff) -> bool:
     """Whether a gradient is zero to its rounding error at every smaller scale."""
     beside = (autodiff.at(_scale_point(found, scale)) for scale in SCALES if scale < 1)
-    return all(there.gradient[found.name] is None or _is_zero(there, found.name) for there in beside)
-
-
-def _is_zero(autodiff: Autodiff, name: str) -> bool:
-    """Whether a gradient is zero to its rounding error."""
-    gradient = np.abs(np.asarray(autodiff.gradient[name], float))
-    return bool((gradient <= autodiff.rounding[name]).all())
+    return all(there.gradient[found.name] is None or there.is_zero(found.name) for there in beside)
 
 
 def _scale_of_small(found: EntryComparison) -> float:

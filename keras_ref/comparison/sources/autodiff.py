@@ -53,6 +53,11 @@ class Autodiff:
         """The absolute rounding error of every entry."""
         return self.measure_rounding()
 
+    def is_zero(self, name: str) -> bool:
+        """Whether a gradient is zero to its rounding error; not so of one that is None."""
+        gradient = self.gradient[name]
+        return gradient is not None and bool((np.abs(gradient) <= self.rounding[name]).all())
+
     def rounding_of(self, name: str, entries: Array) -> Array:
         """The rounding error of flat entries of one gradient; until it is measured, a unit in their last place."""
         gradient = self.gradient[name]

@@ -133,7 +133,10 @@ def _retype_attributes(moved: _Moved, owner: Any) -> None:
         if type(value) is float:
             restoration.set_attribute(owner, name, DoubleFloat(value))
         elif isinstance(value, (list, tuple)) and value and all(type(item) is float for item in value):
-            restoration.set_attribute(owner, name, [DoubleFloat(item) for item in value])
+            doubles: Any = [DoubleFloat(item) for item in value]
+            if isinstance(value, tuple):  # which may have names for its items, or be joined with another one
+                doubles = tuple.__new__(type(value), doubles)
+            restoration.set_attribute(owner, name, doubles)
         elif isinstance(value, tf.Tensor) and hasattr(value, "numpy") and is_real_or_complex(value.dtype):
             restoration.set_attribute(owner, name, tf.cast(value, _choose_dtype(dtype, value.dtype)))
 
@@ -169,14 +172,6 @@ def in_precision(dtype: str | None, *keras_objects: Any) -> Iterator[None]:
     with Restoration() as restoration:
         moved = _move(restoration, dtype, keras_objects)
         trace_anew(restoration, moved.replaced, dtype)
-        yield
-
-
-@contextmanager
-def objects_in_float64(*keras_objects: Any) -> Iterator[None]:
-    """`in_float64` for objects without a tf.function: those of the process are left alone, so that it may stay open."""
-    with Restoration() as restoration:
-        _move(restoration, DTYPE, keras_objects)
         yield
 
 

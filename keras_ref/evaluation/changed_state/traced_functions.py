@@ -9,11 +9,13 @@ where those were replaced, so that the check goes on in the precision that they 
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import tensorflow as tf
@@ -24,6 +26,8 @@ from tensorflow.python.eager.polymorphic_function.polymorphic_function import Fu
 from tensorflow.python.saved_model.function_deserialization import RestoredFunction
 
 from keras_ref.errors import UserCodeFailed
+from keras_ref.evaluation.changed_state.held_signals import OWN as PLACES
+from keras_ref.evaluation.changed_state.held_signals import PYTHON, TENSORFLOW
 from keras_ref.evaluation.changed_state.reached_variables import is_computing_for
 from keras_ref.evaluation.changed_state.restoration import Restoration
 from scratch.arrays import Array
@@ -167,22 +171,18 @@ def _convert_spec(spec: Any, dtype: str) -> Any:
     return spec
 
 
-#: the classes whose methods are traced
-TRACING = (
-    "LossFunction.",
-    "PerturbedLosses.",
-    "StackedLosses.",
-    "DirectionalLoss.",
-    "ColumnLosses.",
-    "_calls_at_point.",
-)
-
-
 class _NoRetracingAdvice(logging.Filter):
-    """Drops TensorFlow's advice against retracing: every check traces functions of its own, on purpose."""
+    """Drops TensorFlow's advice against retracing where code of gradtwin's calls what is traced: each check traces
+    functions of its own, on purpose.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not any(name in record.getMessage() for name in TRACING)
+        if "tf.function retracing" not in record.getMessage():
+            return True
+        caller: FrameType | None = sys._getframe(1)
+        while caller is not None and caller.f_code.co_filename.startswith((TENSORFLOW, *PYTHON)):
+            caller = caller.f_back
+        return caller is None or not caller.f_code.co_filename.startswith(PLACES)
 
 
 tf.get_logger().addFilter(_NoRetracingAdvice())

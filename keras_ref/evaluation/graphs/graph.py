@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.evaluation.graphs.operation_rounding import IN_FLOAT32
+from keras_ref.evaluation.graphs.operation_rounding import IN_FLOAT32, unit_of
 
 #: types of operations → the attributes that hold functions which they call
 _CALLING: dict[str, tuple[str, ...]] = {}
@@ -119,9 +119,7 @@ def opaque_unit(graph: Any) -> float:
     that is float64, or there is none.
     """
     dtypes = [t.dtype for o in find_opaque_operations(graph) for t in o.outputs if _lower(t.dtype)]
-    return max(
-        (float(np.finfo(_convert_to_real(t).as_numpy_dtype).eps) for t in dtypes if t != tf.bfloat16), default=0.0
-    )
+    return max(map(unit_of, dtypes), default=0.0)
 
 
 def random_draws(graph: Any) -> list[Any]:

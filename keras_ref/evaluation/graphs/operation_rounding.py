@@ -14,19 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
+import ml_dtypes
 import tensorflow as tf
 
 FLOATS = (tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.complex64, tf.complex128)
 
 
 def unit_of(dtype: Any) -> float:
-    """The distance of 1 from the next number of a floating dtype.
-
-    Of bfloat16, which has 8 bits, NumPy does not know it.
-    """
+    """The distance of 1 from the next number of a floating dtype, or of the parts of a complex one."""
     dtype = tf.as_dtype(dtype).real_dtype
-    return 2.0**-7 if dtype == tf.bfloat16 else float(np.finfo(dtype.as_numpy_dtype).eps)
+    return float(ml_dtypes.finfo(dtype.as_numpy_dtype).eps)  # type: ignore[no-untyped-call]
 
 
 def coarseness(operation: str, dtype: Any) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ import tensorflow as tf
 
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.keras_objects.keras_classes import KerasVariable
+from keras_ref.evaluation.keras_objects.leaves import name_leaves
 from keras_ref.evaluation.keras_objects.nesting import ATOMS, list_items, walk_everything
 from keras_ref.evaluation.keras_objects.real_parts import is_real_or_complex
 from scratch.arrays import Array
@@ -82,19 +84,59 @@ def list_optimizers(keras_object: Any) -> list[Any]:
 
 def compiled_losses_of(model: Any, count: int) -> tuple[Any, ...]:
     """The loss of each of `count` outputs as it was given to compile(): a name, a function, an object, or None."""
-    return _expand_to_outputs(getattr(model, "loss", None), count)
+    return list_by_output(model, getattr(model, "loss", None), count)
 
 
 def loss_weights_of(model: Any, count: int) -> tuple[float, ...]:
-    """The weights that a compiled model gives the losses of its `count` outputs; none where it gives no weights."""
+    """The weights that a compiled model gives the losses of its `count` outputs; none where it gives no weights.
+
+    Keras reads weights by name only beside losses by name; beside a list of losses it takes them sorted by name. A list
+    beside losses by name that leave an output out is of these losses, sorted by name.
+    """
     given = getattr(getattr(model, "_compile_loss", None), "_user_loss_weights", None)
-    return () if given is None else tuple(map(float, _expand_to_outputs(given, count)))
+    if given is None:
+        return ()
+    if not isinstance(model.loss, Mapping):
+        given = keras.tree.flatten(given)
+    elif isinstance(given, (list, tuple)) and len(model.loss) < count:
+        given = dict(zip(sorted(model.loss), given, strict=True))
+    return tuple(1.0 if weight is None else float(weight) for weight in list_by_output(model, given, count))
 
 
-def _expand_to_outputs(given: Any, count: int) -> tuple[Any, ...]:
-    """What compile() was given for the outputs, one for each: one value alone counts for all."""
+def list_by_output(model: Any, given: Any, count: int) -> tuple[Any, ...]:
+    """What was given for the `count` outputs of a model (losses, targets, weights), one for each in their order.
+
+    A mapping is by their names, and None stands for those that it leaves out; anything else is in order, and one value
+    alone counts for all.
+    """
+    if isinstance(given, Mapping) and not any(map(keras.tree.is_nested, given.values())):
+        names = _name_outputs(model)
+        if len(names) == count and set(given) <= set(names):
+            return tuple(given.get(name) for name in names)
     flat = keras.tree.flatten(given) if isinstance(given, (list, tuple, dict)) else [given]
     return tuple(flat * count if len(flat) == 1 else flat)
+
+
+def _name_outputs(model: Any) -> list[Any]:
+    """The names of a model's outputs as they are flattened: those under which it returns them, or their layers'."""
+    graph = getattr(model, "_functional", None) or model
+    returned = getattr(graph, "_outputs_struct", None)
+    if isinstance(returned, dict):
+        return list(keras.tree.flatten(type(returned)((name, name) for name in returned)))
+    return list(getattr(graph, "output_names", None) or ())
+
+
+def pair_inputs(model: Any, x: Any) -> dict[str, str]:
+    """{leaf of x, as `name_leaves` names it: input of the model}, as a functional model pairs them, in its order.
+
+    A mapping for inputs that are no mapping is by their names, all else is in order.
+    """
+    graph = getattr(model, "_functional", None) or model
+    names = [tensor.name for tensor in graph.inputs]
+    if isinstance(x, Mapping) and not isinstance(graph._inputs_struct, Mapping) and set(names) == set(x):
+        leaves = {key: leaf for leaf, key in name_leaves({key: key for key in x}).items()}
+        return {leaves[name]: name for name in names}
+    return dict(zip(name_leaves(x), names, strict=True))
 
 
 def unwrap_variable(variable: Any) -> Any:

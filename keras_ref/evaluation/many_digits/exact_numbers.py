@@ -49,6 +49,11 @@ def each(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *arrays: np.asarray(np.frompyfunc(function, len(arrays), 1)(*arrays), object)
 
 
+def mean(terms: list[Any]) -> Any:
+    """The mean of numbers."""
+    return mpmath.fsum(terms) / len(terms)
+
+
 def zeros(shape: Any) -> Any:
     """An array of zeros."""
     found = np.empty(tuple(int(n) for n in shape), object)

@@ -10,7 +10,17 @@ import mpmath
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.evaluation.many_digits.exact_numbers import ONE, ZERO, Missing, bounded, each, eagerly, exact, zeros
+from keras_ref.evaluation.many_digits.exact_numbers import (
+    ONE,
+    ZERO,
+    Missing,
+    bounded,
+    each,
+    eagerly,
+    exact,
+    mean,
+    zeros,
+)
 
 
 def _sigmoid(x: Any) -> Any:
@@ -61,7 +71,7 @@ UNARY: dict[str, Callable[[Any], Any]] = {
     "Lgamma": lambda x: mpmath.re(mpmath.loggamma(x)),
     "Digamma": mpmath.digamma,
     "Sqrt": lambda x: mpmath.sqrt(x) if _is_complex(x) or x >= 0 else mpmath.nan,
-    "Rsqrt": lambda x: 1 / mpmath.sqrt(x) if _is_complex(x) or x > 0 else mpmath.inf,
+    "Rsqrt": lambda x: 1 / mpmath.sqrt(x) if _is_complex(x) or x > 0 else (mpmath.nan if x else mpmath.inf),
     "Square": lambda x: x * x,
     "Reciprocal": lambda x: 1 / x if x else mpmath.inf,
     "Inv": lambda x: 1 / x if x else mpmath.inf,
@@ -144,13 +154,9 @@ def _reduced(operation: Any, x: Any, axes: Any, function: Callable[..., Any]) ->
     return np.expand_dims(found, axes) if keep else found
 
 
-def _mean(terms: list[Any]) -> Any:
-    return mpmath.fsum(terms) / len(terms)
-
-
 REDUCED = {
     "Sum": mpmath.fsum,
-    "Mean": _mean,
+    "Mean": mean,
     "Max": max,
     "Min": min,
     "Prod": mpmath.fprod,

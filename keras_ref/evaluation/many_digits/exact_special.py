@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.evaluation.graphs.operation_rounding import EXACT
-from keras_ref.evaluation.many_digits.exact_numbers import ZERO, Missing, each, zeros
+from keras_ref.evaluation.many_digits.exact_numbers import ZERO, Missing, each, eagerly, mean, zeros
 
 Operation = Callable[..., list[Any]]
 
@@ -245,10 +245,6 @@ def _pooled(of: Callable[[list[Any]], Any]) -> Operation:
     return pool
 
 
-def _mean(terms: list[Any]) -> Any:
-    return mpmath.fsum(terms) / len(terms)
-
-
 def _in_segments(of: Callable[[list[Any]], Any], empty: Any) -> Operation:
     """A reduction over the rows of each segment: (data, ids), or (data, ids, count).
 
@@ -281,13 +277,11 @@ def _over_root(terms: list[Any]) -> Any:
 
 
 #: reductions of sparse segments, by the names of their operations
-SPARSE = {"Sum": mpmath.fsum, "Mean": _mean, "SqrtN": _over_root}
+SPARSE = {"Sum": mpmath.fsum, "Mean": mean, "SqrtN": _over_root}
 
 
 def _linear(o: Any, x: Any, *rest: Any) -> list[Any]:
     """An operation that is linear in its first argument: its matrix is what TensorFlow makes of unit vectors."""
-    from keras_ref.evaluation.many_digits.exact_numbers import eagerly
-
     others = [r.astype(float) if isinstance(r, np.ndarray) and r.dtype == object else r for r in rest]
     total: Any = None
     for index in np.ndindex(x.shape):
@@ -322,10 +316,10 @@ SPECIAL: dict[str, Operation] = {
     "IRFFT3D": _inverse_real_fourier(3),
     "MaxPool": _pooled(max),
     "MaxPool3D": _pooled(max),
-    "AvgPool": _pooled(_mean),
-    "AvgPool3D": _pooled(_mean),
+    "AvgPool": _pooled(mean),
+    "AvgPool3D": _pooled(mean),
     "SegmentSum": _in_segments(mpmath.fsum, ZERO),
-    "SegmentMean": _in_segments(_mean, ZERO),
+    "SegmentMean": _in_segments(mean, ZERO),
     "SegmentProd": _in_segments(mpmath.fprod, mpmath.mpf(1)),
     "SegmentMax": _in_segments(max, ZERO),
     "SegmentMin": _in_segments(min, ZERO),

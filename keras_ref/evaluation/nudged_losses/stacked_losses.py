@@ -350,7 +350,8 @@ class StackedLosses(TracedLosses):
             self._noise_there = (values, self.noise(at=values))
         compared = np.unique(np.linspace(0, len(targets) - 1, COMPARED).astype(int))
         differ = np.abs(whole(compared) - losses[compared])
-        if (differ > 2 * self._noise_there[1]).any():
+        noise = self._noise_there[1]
+        if np.isnan(noise) or (differ > 2 * noise).any():  # a noise that is not known allows no comparison
             self._columns[name] = None
             return None
         lost = np.flatnonzero(~np.isfinite(losses))  # ∞ − ∞ in an update of rank one, or an operation refused a nudge
