@@ -54,6 +54,7 @@ OPERATIONS = {
     "matrices": lambda x: ops.matmul(ops.expand_dims(x, 1), ops.expand_dims(x, -1)),
     "choices": lambda x: ops.where(x > 0, x, 0.1 * x),
     "roots": lambda x: ops.sqrt(ops.exp(x)) + ops.log(ops.maximum(x, 0.5)),
+    "an array": lambda x: x * np.arange(4.0) + np.ones(4),
 }
 
 
@@ -69,6 +70,15 @@ def test_one_operation_at_two_places():
     x, multiply = keras.Input((4,)), keras.src.ops.numpy.Multiply()
     twin = agrees(keras.Model(x, layers.Add()([multiply(x, 2.0), multiply(x, 3.0)])), X)
     assert sorted(s.arguments for s in twin.layers.values() if isinstance(s, Operation)) == [(INPUT, 2.0), (INPUT, 3.0)]
+
+
+def test_one_operation_with_two_arrays():
+    """The same with arrays, which are not compared as numbers are."""
+    x, multiply = keras.Input((4,)), keras.src.ops.numpy.Multiply()
+    model = keras.Model(x, multiply(multiply(layers.Dense(4)(x), np.arange(4.0)), np.arange(4.0) - 2))
+    agrees(model, X)
+    report = check_gradients(model, X, oracles=("twin",))
+    assert report.ok, report.explain()
 
 
 def test_gradients_through_operations():
@@ -107,6 +117,16 @@ def test_nested_models_with_several_outputs():
     inner = keras.Model([a, b], [layers.Dense(3)(layers.Concatenate()([a, b])), layers.Dense(1)(b)])
     first, second = inner([x, layers.Dense(2)(x)])
     agrees(keras.Model(x, [second, first]), X)
+
+
+@pytest.mark.parametrize("made_of", [list, dict])
+def test_nested_models_called_on_a_dictionary(made_of):
+    """Inputs by name reach the inputs of that name, in whatever order the nested model has them."""
+    a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
+    y = layers.Subtract()([layers.Dense(4)(b), a])
+    inner = keras.Model([b, a] if made_of is list else {"b": b, "a": a}, y)
+    p, q = keras.Input((4,)), keras.Input((4,))
+    agrees(keras.Model([p, q], inner({"a": p, "b": q})), [X, X[::-1]])
 
 
 def test_sequential_inside_functional():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
 import numpy as np
 
+from keras_ref.inputs.releases import find_version
 from keras_ref.minimisation.cases import CLAIMS, HOOK, CallCase, Setup
 from keras_ref.minimisation.running import running
 from keras_ref.reports.escaping import make_printable
@@ -176,7 +176,7 @@ def write_script(shown: Shown, what: str, *, plain: str = "") -> str:
 
     plain   a statement to run before TensorFlow is imported
     """
-    versions = ", ".join(f"{shown_as} {_describe_version(name)}" for name, shown_as in PACKAGES.items())
+    versions = ", ".join(f"{shown_as} {find_version(name) or 'unknown'}" for name, shown_as in PACKAGES.items())
     got, want = shown.names
     lines = (
         f"# gradtwin: {make_printable(what)}. {versions}.",
@@ -186,12 +186,3 @@ def write_script(shown: Shown, what: str, *, plain: str = "") -> str:
         f"sys.exit(int(not abs(got - want) <= {shown.limit:.0e}))  # half of what they differed by",
     )
     return "\n".join(lines) + "\n"
-
-
-def _describe_version(name: str) -> str:
-    for package in (name, f"{name}-cpu"):
-        try:
-            return metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return "unknown"

@@ -286,7 +286,7 @@ class KerasProgram(Program):
         if not point.steps or batch.y is None or getattr(model, "optimizer", None) is None:
             return ()
         optimizer, found = model.optimizer, []
-        if not getattr(optimizer, "built", True) or hasattr(optimizer, "build"):
+        if hasattr(optimizer, "build"):  # which does nothing where it is built
             optimizer.build(model.trainable_variables)
         variables = list_optimizer_variables(optimizer)
         start = [self.numpy(v) for v in variables]

@@ -185,7 +185,7 @@ class Operation(Layer):
     @property
     def elementwise(self) -> bool:
         flat = _flat(self.arguments)
-        alone = flat.count(INPUT) == 1 and all(item is INPUT or np.ndim(item) == 0 for item in flat)
+        alone = _count_inputs(flat) == 1 and all(item is INPUT or np.ndim(item) == 0 for item in flat)
         return alone and self.per_sample and self.function in ELEMENTWISE
 
     def forward(self, weights: Weights, *inputs: Array) -> Any:
@@ -197,7 +197,7 @@ class Operation(Layer):
 
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
         shape = (size(1, 3), size(2, 3))
-        return (shape,) * max(_flat(self.arguments).count(INPUT), 1)
+        return (shape,) * max(_count_inputs(_flat(self.arguments)), 1)
 
     @classmethod
     def examples(cls) -> tuple[Operation, ...]:
@@ -228,6 +228,11 @@ class Operation(Layer):
 
 def _flat(arguments: Any) -> list[Any]:
     return [leaf for item in arguments for leaf in (_flat(item) if isinstance(item, (tuple, list)) else [item])]
+
+
+def _count_inputs(flat: list[Any]) -> int:
+    """How many tensors an operation takes; list.count would compare INPUT with the entries of an array."""
+    return sum(item is INPUT for item in flat)
 
 
 def filled_with(arguments: tuple[Any, ...], tensors: Sequence[Any]) -> tuple[Any, ...]:
