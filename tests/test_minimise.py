@@ -1,6 +1,7 @@
 """From a failure to a script: the expressions, the passes, the search, what "the same" means, and whole runs."""
 
 import dataclasses
+import functools
 import math
 import time
 
@@ -110,6 +111,10 @@ def test_sizes_are_reduced_together():
     ("value", "text"),
     [
         (lambda: keras.layers.Dense(3, "relu"), "keras.layers.Dense(units=3, activation='relu')"),
+        (
+            lambda: keras.layers.Activation(functools.partial(keras.activations.relu, threshold=1.0)),
+            "keras.layers.Activation(activation=partial(keras.activations.relu, threshold=1.0))",
+        ),
         (lambda: keras.losses.Huber(0.5), "keras.losses.Huber(delta=0.5)"),
         (lambda: keras.optimizers.Adam(0.1), "keras.optimizers.Adam(learning_rate=0.1)"),
         (lambda: keras.losses.mean_squared_error, "keras.losses.mean_squared_error"),

@@ -1,5 +1,7 @@
 """Keras → scratch: graphs of every shape keep their values, and what has no twin is refused by name."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -228,19 +230,22 @@ def _lora():
 
 
 @pytest.mark.sampled
+@pytest.mark.filterwarnings("error")  # Keras warns of a lambda in what is saved, and nothing is saved here
 @pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda: Dense(3), f"Received: {__name__}.Dense. {ASIDE}"),
         (lambda: layers.Dense(3, activation=relu), f"Received: activation='relu' of 'dense', from {__name__}. {ASIDE}"),
         (lambda: layers.Dense(3, activation=ops.gelu), "Received: activation='gelu' of 'dense'"),
+        (lambda: layers.Dense(3, activation=partial(ops.leaky_relu, negative_slope=0.3)), "a part of which has none."),
+        (lambda: layers.Dense(3, activation=lambda x: 2 * x), "must be a registered activation"),
         (_lora, f"Received: 'adapted' with lora_enabled=True. {ASIDE}"),
         (
             lambda: layers.Dense(3, dtype="int8_from_float32", name="q"),
             f"Received: 'q' with quantization_mode='int8'. {ASIDE}",
         ),
     ],
-    ids=["a subclass", "a function", "another function of Keras", "LoRA", "quantised"],
+    ids=["a subclass", "a function", "another function of Keras", "a partial", "a lambda", "LoRA", "quantised"],
 )
 def test_refused_layers(make, words):
     """What is not the class or function that it is called after has no twin."""
