@@ -18,6 +18,7 @@ from keras_ref import compare, reflect
 from keras_ref.errors import CouldNotRun
 from keras_ref.programs import wire
 from keras_ref.programs.keras_models import list_optimizer_variables
+from keras_ref.programs.program import Point
 from keras_ref.programs.remote import RemoteProgram
 from keras_ref.programs.targets import list_kinds, open_object
 from keras_ref.programs.torch_layouts import find_definition
@@ -203,6 +204,30 @@ NEEDS_TORCH = pytest.mark.skipif(
 def test_keras_on_torch(gradtwin):
     gradtwin.write_module("models", MODELS)
     assert compare(network(), "keras-torch:models:build", X, Y, steps=1).ok
+
+
+def test_outputs_of_a_dictionary_have_one_order_in_all_programs():
+    """That of their names, whatever the order in which a program returns them: the same factors belong to each."""
+    kernels = {"one": np.arange(9.0).reshape(3, 3) / 8, "two": np.arange(6.0).reshape(3, 2) / 8}
+    x = keras.Input((3,))
+    b, a = (keras.layers.Dense(n, use_bias=False, name=name)(x) for name, n in (("one", 3), ("two", 2)))
+    model = keras.Model(x, {"b": b, "a": a})
+    for name, kernel in kernels.items():
+        model.get_layer(name).set_weights([kernel])
+    in_jax = {
+        "forward": lambda p, x: {"b": x @ p["one"]["kernel"], "a": x @ p["two"]["kernel"]},
+        "parameters": {name: {"kernel": kernel} for name, kernel in kernels.items()},
+    }
+    data = np.arange(6.0).reshape(2, 3) / 4
+    weights = {f"{name}/kernel": kernel for name, kernel in kernels.items()}
+    cotangent = [np.ones((2, 2)), np.full((2, 3), 2.0)]
+    for program in map(open_object, (model, in_jax)):
+        trace = program.run(Point(weights=weights, x=data, cotangent=cotangent))
+        first, second = trace.outputs
+        assert (first == data @ kernels["two"]).all() and (second == data @ kernels["one"]).all()
+        assert (trace.gradient["two/kernel"] == data.T @ cotangent[0]).all()
+    twin, _ = reflect(model)
+    assert [value.shape for value in twin.forward(weights, data)] == [(2, 2), (2, 3)]
 
 
 def test_averages_over_all_batches_have_no_momentum():

@@ -66,6 +66,7 @@ def built(name, **given):
     return keras.Model(x, layer(x, x) if "Attention" in name else layer(x))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", LAYERS)
 def test_penalties_of_every_argument(name):
     """What a layer adds to the loss for its weights, its twin adds, for each argument that says so, alone."""
@@ -81,6 +82,7 @@ def test_penalties_of_every_argument(name):
         assert abs(ours - theirs) <= 64 * UNIT * theirs, argument
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", LAYERS)
 def test_constraints_of_every_argument(name):
     """The twin constrains the weights that Keras does."""
