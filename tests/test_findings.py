@@ -74,6 +74,13 @@ def test_a_corrected_fault_that_is_back(monkeypatch):
     assert not Standing(finding=replace(finding, fixed_in={"keras": "3.16"}), state=STILL_THERE, said="").contradicts
 
 
+def test_what_is_installed_by_another_name_contradicts_nothing(monkeypatch):
+    """A build of TensorFlow of another name has no release that can be compared."""
+    monkeypatch.setattr(standing, "find_version", lambda _: "")
+    finding = replace(FINDINGS[0], fixed_in={"tensorflow": "2.22"})
+    assert not Standing(finding=finding, state=STILL_THERE, said="").contradicts
+
+
 def test_page_and_report():
     finding = replace(FINDINGS[0], what="<b>wrong</b>. And more.", upstream="https://github.com/a/b/issues/7")
     shown = Standing(finding=finding, state=STILL_THERE, said="1 is said; right: 2")

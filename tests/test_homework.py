@@ -6,7 +6,8 @@ import xml.etree.ElementTree as ET
 import pytest
 from benchmarks.mistakes import MISTAKES, MORE, NETWORKS, STYLES, Student, graded, is_accused
 
-from keras_ref.homework.exercises import EXERCISES
+from keras_ref.homework.exercises import EXERCISES, find_exercise
+from keras_ref.homework.grading import list_submissions
 
 RELU, TANH, CLASSIFIER, LEAKY = NETWORKS
 SOLUTION = """
@@ -100,6 +101,27 @@ def test_a_folder_is_one_table(gradtwin):
     assert "must answer within 12 seconds" in tom["refused"]
     tree = ET.fromstring((gradtwin.folder / "all.xml").read_text())
     assert [suite.get("failures") for suite in tree] == ["0", "1", "1", "0"] and tree[3].get("errors") == "1"
+
+
+def test_what_a_folder_holds_beside_submissions(tmp_path):
+    """Jupyter's copies, environments and hidden folders are not graded."""
+    theirs = ["ada.py", "group/ben.py"]
+    for name in (*theirs, ".ipynb_checkpoints/ada-checkpoint.py", ".venv/lib/site-packages/x.py", "__init__.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(SOLUTION, encoding="utf-8")
+    (tmp_path / "env/lib/site-packages").mkdir(parents=True)
+    (tmp_path / "env/lib/site-packages/numpy.py").write_text(SOLUTION, encoding="utf-8")
+    assert list_submissions([str(tmp_path)]) == [str(tmp_path / name) for name in theirs]
+
+
+@pytest.mark.parametrize("line", ['EXERCISE = "softmax"', 'EXERCISE: str = "softmax"', 'A = EXERCISE = "softmax"'])
+def test_how_a_submission_says_its_exercise(tmp_path, line):
+    (tmp_path / "ada.py").write_text(f"{line}\n", encoding="utf-8")
+    assert find_exercise(str(tmp_path / "ada.py")).name == "softmax"
+
+
+def test_the_shapes_that_an_exercise_states():
+    assert "x has the shape (batch, 5, 2), y (batch, 2)." in EXERCISES["rnn"].page()
 
 
 def test_what_is_no_submission_is_refused(gradtwin):

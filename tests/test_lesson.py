@@ -74,6 +74,11 @@ REFUSED = {
         "A lesson must have at most 15000 weights times epochs to fit into a page. Received: 21 weights of dense, "
         "1000 epochs. Pass --epochs 714, or a smaller model."
     ),
+    "lesson lesson_models:dense --epochs 1000 --notebook dense.ipynb": (
+        "A lesson must have at most 15000 weights times epochs to fit into a page. Received: 21 weights of dense, "
+        "1000 epochs. Pass --epochs 714, or a smaller model."
+    ),
+    "lesson none.h5": "A model file must exist. Received: none.h5, which does not. Check the path.",
     "lesson lesson_models:dense --data many.npz": (
         "A lesson must have at most 64 samples, each being shown. Received: 65 for lesson_models:dense. Pass fewer "
         "rows in --data, or use gradtwin check, which takes any number."

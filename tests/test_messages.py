@@ -87,7 +87,7 @@ CASES = {
     ),
     "different numbers of samples": (
         lambda: check_gradients(model(), X, Y[:3]),
-        "`x` and `y` must have the same number of samples. Received: [3, 4]. Pass matching batches.",
+        "`x`, `y` and `sample_weight` must have the same number of samples. Received: [3, 4]. Pass matching batches.",
     ),
     "no weights": (
         lambda: check_gradients(

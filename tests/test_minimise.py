@@ -1,6 +1,7 @@
 """From a failure to a script: the expressions, the passes, the search, what "the same" means, and whole runs."""
 
 import dataclasses
+import functools
 import math
 import time
 
@@ -14,7 +15,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from minimised import FAULTS, minimised
 
 from keras_ref import minimise
+from keras_ref.checks.culprits import record_calls
 from keras_ref.errors import BadInput
+from keras_ref.evaluation.loss_function import Data
 from keras_ref.minimisation import minimise as verb
 from keras_ref.minimisation.cases import CallCase, describe
 from keras_ref.minimisation.expressions import (
@@ -34,6 +37,7 @@ from keras_ref.minimisation.expressions import (
 )
 from keras_ref.minimisation.finding import Finding, list_findings
 from keras_ref.minimisation.minimise import LINES, Minimised, NothingToMinimise
+from keras_ref.minimisation.origins import _list_regularizers
 from keras_ref.minimisation.reading import express
 from keras_ref.minimisation.reductions import PASSES, weigh
 from keras_ref.minimisation.running import exit_status_of, running
@@ -107,6 +111,10 @@ def test_sizes_are_reduced_together():
     ("value", "text"),
     [
         (lambda: keras.layers.Dense(3, "relu"), "keras.layers.Dense(units=3, activation='relu')"),
+        (
+            lambda: keras.layers.Activation(functools.partial(keras.activations.relu, threshold=1.0)),
+            "keras.layers.Activation(activation=partial(keras.activations.relu, threshold=1.0))",
+        ),
         (lambda: keras.losses.Huber(0.5), "keras.losses.Huber(delta=0.5)"),
         (lambda: keras.optimizers.Adam(0.1), "keras.optimizers.Adam(learning_rate=0.1)"),
         (lambda: keras.losses.mean_squared_error, "keras.losses.mean_squared_error"),
@@ -304,6 +312,23 @@ def test_what_is_found_once_is_not_minimised():
 def test_no_time_is_refused():
     with pytest.raises(BadInput, match=r"`seconds` must be a number of seconds above 0\. Received: 0 "):
         minimise(tf.square, np.array([1.0]), seconds=0)
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+def test_a_penalty_is_tried_at_the_weight_that_it_penalizes(is_held):
+    """Whatever the argument is called that gave the penalty, and whichever layer holds the one that has it."""
+    layer = keras.layers.SeparableConv1D(2, 2, depthwise_regularizer=half_of_squares)
+    shape, outer = ((3, 4, 2), keras.layers.TimeDistributed(layer)) if is_held else ((4, 2), layer)
+    model = keras.Sequential([keras.Input(shape), outer])
+    calls = record_calls(model, Data(np.zeros((1, *shape))), training=False)
+    cases = list(_list_regularizers(calls, Finding(kind=Kind.MISMATCH, oracle="forward")))
+    assert cases
+    kernel = np.asarray(layer.depthwise_kernel)
+    assert all((case.arguments[0].array.astype(kernel.dtype) == kernel).all() for case in cases)
+
+
+def half_of_squares(weight):
+    return keras.ops.sum(weight * weight) / 2
 
 
 def test_a_case_leaves_nothing_behind():

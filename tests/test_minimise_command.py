@@ -1,5 +1,6 @@
 """From a failure to a script, by the command line and the pytest plugin."""
 
+import json
 import textwrap
 
 import keras
@@ -11,8 +12,12 @@ from model_kinds import Stepping
 from keras_ref import minimise
 from keras_ref.errors import CouldNotRun
 from keras_ref.frontends.command_line import minimise_cli
+from keras_ref.frontends.command_line.compare_cli import ComparisonRun
 from keras_ref.minimisation.minimise import LINES, Minimised, NothingToMinimise
 from keras_ref.minimisation.running import exit_status_of
+from keras_ref.reports.comparison import Comparison
+from keras_ref.reports.files import describe_writer
+from keras_ref.reports.verdict import write_json_text
 
 FOUND = Minimised(
     script="# gradtwin: a\nprint(1)\n", what="a", finding="mismatch", got=1.0, want=2.0, seconds=1.0, tried=3, checked=1
@@ -71,6 +76,42 @@ def test_a_check_minimises_at_once(monkeypatch):
     monkeypatch.setattr(minimise_cli, "of_invocation", lambda *_: refuse)
     minimise_cli.show_minimised(None, "shop:model", None)
     assert shown[-1] == "Not minimised: No."
+
+
+@pytest.mark.parametrize("end", ["csv", "npz"])
+def test_data_and_weights_of_samples_are_those_of_the_check(tmp_path, monkeypatch, end):
+    """`--data` and what a factory returns reach the search as they reach the check, weights of samples too."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    x, y, weight = np.arange(6.0).reshape(3, 2), np.ones((3, 1)), np.array([1.0, 0.0, 2.0])
+    path = str(tmp_path / f"data.{end}")
+    if end == "npz":
+        np.savez(path, x=x, y=y, sample_weight=weight)
+    else:
+        rows = np.column_stack([x, y, weight])
+        np.savetxt(path, rows, delimiter=",", header="a,b,y,sample_weight", comments="")
+    seen = []
+    monkeypatch.setattr("keras_ref.minimisation.minimise.minimise", lambda *given, **more: seen.append((given, more)))
+    monkeypatch.setattr(minimise_cli, "load_subject", lambda *_, **__: (model,))
+    minimise_cli.open_subject("shop:build", "", minimise_cli.Asked(data=path))(1.0, None)
+    monkeypatch.setattr(minimise_cli, "load_subject", lambda *_, **__: (model, x, y, weight))
+    minimise_cli.open_subject("shop:build", "", minimise_cli.Asked())(1.0, None)
+    for (subject, own_x, own_y), more in seen:
+        assert subject is model and (own_x == x).all() and (own_y == y).all()
+        assert (more["sample_weight"] == weight).all()
+    assert len(seen) == 2
+
+
+def test_a_comparison_that_somebody_has_edited(tmp_path):
+    """A report of `compare` is read as `replay` reads it: valid, and no target of Python's own library."""
+    right, parting = tmp_path / "right.json", {"command": "compare", "targets": ["scratch:a:b", "c:d"]}
+    right.write_text(json.dumps({"run": parting}), encoding="utf-8")
+    refused = run_gradtwin("minimise", str(right))
+    assert refused.status == 2 and "A report to replay must be one that --json wrote" in refused.err
+    found = Comparison(a="a", b="b").to_dict()
+    run = ComparisonRun(a="keras:antigravity:geohash", b="c:d").to_dict()
+    right.write_text(write_json_text({**describe_writer("compare"), **found, "run": run}), encoding="utf-8")
+    refused = run_gradtwin("minimise", str(right))
+    assert refused.status == 2 and "which is of Python's own library" in refused.err
 
 
 WRONG = """

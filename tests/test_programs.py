@@ -19,10 +19,10 @@ from keras_ref import compare, reflect
 from keras_ref.errors import CouldNotRun
 from keras_ref.programs import wire
 from keras_ref.programs.keras_models import list_optimizer_variables
-from keras_ref.programs.numpy_module import NumpyModule
 from keras_ref.programs.program import Point
 from keras_ref.programs.remote import RemoteProgram
 from keras_ref.programs.targets import list_kinds, open_object
+from keras_ref.programs.torch_layouts import find_definition
 from scratch import registry
 from scratch.objective import Objective
 
@@ -207,80 +207,42 @@ def test_keras_on_torch(gradtwin):
     assert compare(network(), "keras-torch:models:build", X, Y, steps=1).ok
 
 
+def test_outputs_of_a_dictionary_have_one_order_in_all_programs():
+    """That of their names, whatever the order in which a program returns them: the same factors belong to each."""
+    kernels = {"one": np.arange(9.0).reshape(3, 3) / 8, "two": np.arange(6.0).reshape(3, 2) / 8}
+    x = keras.Input((3,))
+    b, a = (keras.layers.Dense(n, use_bias=False, name=name)(x) for name, n in (("one", 3), ("two", 2)))
+    model = keras.Model(x, {"b": b, "a": a})
+    for name, kernel in kernels.items():
+        model.get_layer(name).set_weights([kernel])
+    in_jax = {
+        "forward": lambda p, x: {"b": x @ p["one"]["kernel"], "a": x @ p["two"]["kernel"]},
+        "parameters": {name: {"kernel": kernel} for name, kernel in kernels.items()},
+    }
+    data = np.arange(6.0).reshape(2, 3) / 4
+    weights = {f"{name}/kernel": kernel for name, kernel in kernels.items()}
+    cotangent = [np.ones((2, 2)), np.full((2, 3), 2.0)]
+    for program in map(open_object, (model, in_jax)):
+        trace = program.run(Point(weights=weights, x=data, cotangent=cotangent))
+        first, second = trace.outputs
+        assert (first == data @ kernels["two"]).all() and (second == data @ kernels["one"]).all()
+        assert (trace.gradient["two/kernel"] == data.T @ cotangent[0]).all()
+    twin, _ = reflect(model)
+    assert [value.shape for value in twin.forward(weights, data)] == [(2, 2), (2, 3)]
+
+
+def test_averages_over_all_batches_have_no_momentum():
+    """PyTorch's BatchNorm with momentum=None, which Keras does not have."""
+    kind = type("BatchNorm1d", (), {"eps": 1e-5, "momentum": None})
+    assert find_definition("bn", kind()).config == {"epsilon": 1e-5, "momentum": None}
+    kind.momentum = 0.125
+    assert find_definition("bn", kind()).config == {"epsilon": 1e-5, "momentum": 0.875}
+
+
 def test_a_missing_backend_names_the_extra(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(CouldNotRun, match=r"needs jax\. Received: an environment without it\. Install gradtwin\[jax\]"):
         RemoteProgram("keras-jax:models:build")
-
-
-# A student's NumPy ----------------------------------------------------------------------------------------------------
-
-
-class Student:
-    def __init__(self):
-        self.weights = {"W1": np.ones((3, 4)), "b1": np.ones(4), "W2": np.ones((4, 2)), "b2": np.ones(2)}
-
-    def forward(self, x, weights):
-        print("noise")
-        return np.tanh(x @ weights["W1"] + weights["b1"]) @ weights["W2"] + weights["b2"]
-
-
-def test_a_program_without_a_backward_pass_is_compared_as_far_as_it_goes(capsys):
-    found = compare(network(), Student(), X, Y)
-    assert found.ok and {row.stage for row in found.rows} == {"forward"}
-    assert "B: There is no function for the gradient: it is not compared." in found.notes
-
-
-def test_the_book_s_own_signatures():
-    from scratch import recipe
-
-    program = NumpyModule(lambda: (recipe, None, None))
-    assert set(program.functions) == {"loss", "update"}
-    weights = {"0": np.full((3, 4), 0.5), "1": np.zeros(4), "2": np.full((4, 2), 0.5), "3": np.zeros(2)}
-    trace = program.run(Point(weights=weights, x=X, y=Y, steps=1))
-    assert trace.loss == np.mean(recipe.feed_forward(X, Y, list(weights.values())))
-    after = recipe.update_weights(X, Y, list(weights.values()), 1)
-    assert all((trace.steps[0][name] == value).all() for name, value in zip(weights, after, strict=True))
-
-
-def module(tmp_path, text):
-    path = tmp_path / "student.py"
-    path.write_text("import os, time\nimport numpy as np\n" + textwrap.dedent(text), encoding="utf-8")
-    return RemoteProgram(f"numpy:{path}", time_limit=120)
-
-
-@pytest.mark.sampled
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("def forward(x, weights:\n", r"student\.py, line 3: SyntaxError"),
-        ("raise ValueError('no')\ndef forward(x): ...", r"student\.py, line 3: ValueError: no\. Correct it there\."),
-        ("os._exit(7)", r"must not end its process.*ended with exit status 7"),
-    ],
-)
-def test_a_file_that_does_not_run_is_one_sentence(tmp_path, text, sentence):
-    program = module(tmp_path, text)
-    with pytest.raises(CouldNotRun, match=sentence):
-        program.facts()
-    program.close()
-
-
-def test_a_parameter_without_a_known_name_is_named():
-    class Odd:
-        def forward(self, mystery):
-            return mystery
-
-    with pytest.raises(CouldNotRun, match=r"A parameter must have a known name.*'mystery' of forward\."):
-        NumpyModule(lambda: (Odd(), None, None))._run("forward", {})
-
-
-@pytest.mark.sampled
-def test_what_a_program_prints_is_caught(tmp_path, capfd):
-    program = module(tmp_path, "print('hello')\ndef forward(x, weights):\n    print('again')\n    return x\n")
-    trace = program.run(Point(weights={}, x=X))
-    assert (trace.tensors["output"] == X).all() and program.printed.split() == ["hello", "again"]
-    program.close()
-    assert capfd.readouterr().out == ""
 
 
 # An eighth kind -----------------------------------------------------------------------------------------------------
@@ -339,4 +301,4 @@ def _differing(folders: filecmp.dircmp) -> list[str]:
 
 def test_every_kind_opens_its_own_objects():
     assert type(open_object(network())).__name__ == "KerasOnTensorFlow"
-    assert type(open_object(Student())).__name__ == "NumpyModule"
+    assert type(open_object(SimpleNamespace(forward=np.tanh))).__name__ == "NumpyModule"

@@ -1,5 +1,7 @@
 """Keras → scratch: graphs of every shape keep their values, and what has no twin is refused by name."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -57,6 +59,7 @@ OPERATIONS = {
     "an array": lambda x: ops.multiply(np.arange(4.0), ops.add(x, np.arange(4.0))),
     "whole numbers": lambda x: x - ops.cast(ops.cast(2.0 * x, "int32"), "float32"),
     "whole numbers as conditions": lambda x: x * ops.cast(ops.cast(ops.cast(2.0 * x, "int32"), "bool"), "float32"),
+    "an array on the right": lambda x: x * np.arange(4.0) + np.ones(4),
 }
 
 
@@ -121,6 +124,15 @@ def test_one_operation_at_two_places():
     assert sorted(s.arguments for s in twin.layers.values() if isinstance(s, Operation)) == [(INPUT, 2.0), (INPUT, 3.0)]
 
 
+def test_one_operation_with_two_arrays():
+    """The same with arrays, which are not compared as numbers are."""
+    x, multiply = keras.Input((4,)), keras.src.ops.numpy.Multiply()
+    model = keras.Model(x, multiply(multiply(layers.Dense(4)(x), np.arange(4.0)), np.arange(4.0) - 2))
+    agrees(model, X)
+    report = check_gradients(model, X, oracles=("twin",))
+    assert report.ok, report.explain()
+
+
 def test_gradients_through_operations():
     """Residual connections written with +: both oracles run, weights and inputs."""
     x = keras.Input((4,))
@@ -157,6 +169,16 @@ def test_nested_models_with_several_outputs():
     inner = keras.Model([a, b], [layers.Dense(3)(layers.Concatenate()([a, b])), layers.Dense(1)(b)])
     first, second = inner([x, layers.Dense(2)(x)])
     agrees(keras.Model(x, [second, first]), X)
+
+
+@pytest.mark.parametrize("made_of", [list, dict])
+def test_nested_models_called_on_a_dictionary(made_of):
+    """Inputs by name reach the inputs of that name, in whatever order the nested model has them."""
+    a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
+    y = layers.Subtract()([layers.Dense(4)(b), a])
+    inner = keras.Model([b, a] if made_of is list else {"b": b, "a": a}, y)
+    p, q = keras.Input((4,)), keras.Input((4,))
+    agrees(keras.Model([p, q], inner({"a": p, "b": q})), [X, X[::-1]])
 
 
 def test_sequential_inside_functional():
@@ -258,19 +280,22 @@ def _lora():
 
 
 @pytest.mark.sampled
+@pytest.mark.filterwarnings("error")  # Keras warns of a lambda in what is saved, and nothing is saved here
 @pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda: Dense(3), f"Received: {__name__}.Dense. {ASIDE}"),
         (lambda: layers.Dense(3, activation=relu), f"Received: activation='relu' of 'dense', from {__name__}. {ASIDE}"),
         (lambda: layers.Dense(3, activation=ops.gelu), "Received: activation='gelu' of 'dense'"),
+        (lambda: layers.Dense(3, activation=partial(ops.leaky_relu, negative_slope=0.3)), "a part of which has none."),
+        (lambda: layers.Dense(3, activation=lambda x: 2 * x), "must be a registered activation"),
         (_lora, f"Received: 'adapted' with lora_enabled=True. {ASIDE}"),
         (
             lambda: layers.Dense(3, dtype="int8_from_float32", name="q"),
             f"Received: 'q' with quantization_mode='int8'. {ASIDE}",
         ),
     ],
-    ids=["a subclass", "a function", "another function of Keras", "LoRA", "quantised"],
+    ids=["a subclass", "a function", "another function of Keras", "a partial", "a lambda", "LoRA", "quantised"],
 )
 def test_refused_layers(make, words):
     """What is not the class or function that it is called after has no twin."""

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from keras_ref.campaign.claims import Point
 from keras_ref.campaign.exact_check import OUTSIDE, ExactOperation, WrongValue
+from keras_ref.campaign.oracles import HALF
 from keras_ref.campaign.points import draw_generic_arguments, make_points
 from keras_ref.campaign.results import Result, without_numbers
 from keras_ref.campaign.run import (
@@ -42,8 +43,6 @@ TIME_LIMIT = 120.0
 ANOTHER_VALUE = "another value"
 #: what a point comes to that the other backend does not take: with its reason
 REFUSED = "points: refused: "
-#: half of the digits, as everywhere in a campaign
-HALF = 2.0**-26
 #: how many points beside one, how far from it, and what rounding may make of a value there
 BESIDE, STEP, ROUNDING = 2, 2.0**-10, 2.0**-40
 

@@ -9,10 +9,11 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ import numpy as np
 from keras_ref.campaign.behind_where import hide_infinite
 from keras_ref.campaign.differentiability import is_differentiable
 from keras_ref.campaign.exact_check import (
+    NO_DERIVATIVE,
     OUTSIDE,
     RAISES,
     REFUSED,
@@ -47,8 +49,6 @@ from keras_ref.reports.verdict import Verdict
 ACCUSED = (Kind.MISMATCH, Kind.NAN, Kind.CRASH, Kind.INACCURATE, RAISES, WRONG_SHAPE)
 #: what a point comes to where the function has no finite value, or raises
 UNDEFINED = "undefined"
-#: what a point comes to where autodiff gives no finite number, and the function has no slope
-NO_DERIVATIVE = "no derivative"
 #: what an operation comes to that computes in a lower precision than its arguments and outputs have
 NARROW = "lower precision"
 #: what an entry comes to whose value `tf.where` leaves out, and whose gradient is NaN: tf.where's documentation says so
@@ -339,7 +339,7 @@ def _accuse_value(place: Place, wrong: WrongValue) -> Accusation:
 
 def run_campaign(
     names: Sequence[str], *, seed: int = 0, deep: bool = False, workers: int = 1, backend: str = "tensorflow"
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Check operations in `workers` processes, as results come. One that kills or hangs its process is accused.
 
     backend   that of Keras whose gradients are checked (other_backends.py)
@@ -349,11 +349,13 @@ def run_campaign(
     else:
         command = ["keras_ref.campaign.other_backends", backend, str(seed)]
     shares = [list(names[i::workers]) for i in range(workers)]
-    answers: SimpleQueue[Answer | None] = SimpleQueue()
+    answers, stop = SimpleQueue[Answer | None](), Event()
 
     def work(share: list[str]) -> None:
         try:
-            for answer in run_in_turn(share, command=lambda left: own_command(*command, *left), patience=PATIENCE):
+            for answer in run_in_turn(
+                share, command=lambda left: own_command(*command, *left), patience=PATIENCE, stop=stop
+            ):
                 answers.put(answer)
         finally:
             answers.put(None)
@@ -361,14 +363,17 @@ def run_campaign(
     with ThreadPoolExecutor(workers) as pool:
         running = [pool.submit(work, share) for share in shares]
         ended = 0
-        while ended < len(running):
-            answer = answers.get()
-            if answer is None:
-                ended += 1
-            elif answer.result is not None:
-                yield Result.from_dict(answer.result)
-            else:
-                yield Result(name=answer.name, counts={"crash": 1}, accusations=(_accuse_crash(answer),))
+        try:
+            while ended < len(running):
+                answer = answers.get()
+                if answer is None:
+                    ended += 1
+                elif answer.result is not None:
+                    yield Result.from_dict(answer.result)
+                else:
+                    yield Result(name=answer.name, counts={"crash": 1}, accusations=(_accuse_crash(answer),))
+        finally:  # Ctrl-C does not reach processes that have sessions of their own
+            stop.set()
         for one in running:
             one.result()
 

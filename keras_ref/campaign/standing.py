@@ -51,8 +51,8 @@ def describe_installed() -> str:
 
 def is_corrected(finding: Finding) -> bool:
     """Whether the installed releases are such in which the ledger says that a finding is corrected."""
-    fixed = finding.fixed_in.items()
-    return bool(fixed) and all(Version(find_version(name)) >= Version(release) for name, release in fixed)
+    fixed = [(find_version(name), release) for name, release in finding.fixed_in.items()]
+    return bool(fixed) and all(here and Version(here) >= Version(release) for here, release in fixed)
 
 
 def find_standings(findings: Sequence[Finding]) -> Iterator[Standing]:

@@ -9,11 +9,15 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from threading import Event
 from typing import Any
 
 from keras_ref.own_modules import own_command
 from keras_ref.supervision.processes import OUTPUT, Talk, default_memory
 from keras_ref.supervision.supervise import End, Limits
+
+#: seconds between two looks at whether another thread has asked to stop
+POLL = 0.2
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,14 @@ def run_in_turn(
     command: Callable[[list[str]], list[str]],
     patience: float = 120.0,
     environment: Mapping[str, str] | None = None,
+    stop: Event | None = None,
 ) -> Iterator[Answer]:
     """Run a command that takes arguments in turn, and prints for each a line of JSON with its "name".
 
     command    makes the command line from the arguments that are left
     patience   seconds without a result after which a process is killed; so it is after OUTPUT bytes without one
     environment   variables of the process that are not those of this one
+    stop       once another thread has set it, the process is ended, and there is no further answer
 
     The argument at which a process dies or is killed has no result; a new process takes the rest.
     """
@@ -69,9 +75,11 @@ def run_in_turn(
         process = Talk(command(left), limits, environment={**os.environ, **(environment or {})})
         try:
             process.requests.close()  # it is asked nothing
-            for result in _read_results(process, left, patience=patience):
+            for result in _read_results(process, left, patience=patience, stop=stop):
                 left.remove(result["name"])
                 yield Answer(result["name"], result)
+            if stop is not None and stop.is_set():
+                return
             end = process.end() if left else None
         finally:
             process.close()
@@ -87,14 +95,20 @@ def _describe(end: End) -> str:
     return f"ended the process (status {end.status})"
 
 
-def _read_results(process: Talk, left: Collection[str], *, patience: float) -> Iterator[dict[str, Any]]:
+def _read_results(
+    process: Talk, left: Collection[str], *, patience: float, stop: Event | None
+) -> Iterator[dict[str, Any]]:
     """The lines of JSON that a process writes on what is left, to its end, or to `patience` seconds or OUTPUT bytes
     without one: the process is then killed.
     """
     unread, written, until = bytearray(), 0, time.monotonic() + patience
     with selectors.DefaultSelector() as selector:
         selector.register(process.answers, selectors.EVENT_READ)
-        while selector.select(max(0.0, until - time.monotonic())):
+        while (rest := until - time.monotonic()) > 0:
+            if stop is not None and stop.is_set():
+                return
+            if not selector.select(rest if stop is None else min(rest, POLL)):
+                continue
             part = os.read(process.answers.fileno(), 2**16)
             if not part:
                 return
@@ -109,8 +123,6 @@ def _read_results(process: Talk, left: Collection[str], *, patience: float) -> I
             if written > OUTPUT:
                 process.kill(f"stopped after {OUTPUT / 2**20:.0f} MiB of output")
                 return
-            if time.monotonic() > until:
-                break
     process.kill(f"stopped after {patience:g} s without a result")
 
 

@@ -60,8 +60,8 @@ class Exercise:
             name=self.name,
             law=self.law,
             loss=self.loss_law,
-            x=self.x[1:],
-            y=self.y[1:],
+            x=", ".join(map(str, ("batch", *self.x[1:]))),
+            y=", ".join(map(str, ("batch", *self.y[1:]))),
             weights=shapes,
             rate=self.learning_rate,
         )
@@ -75,8 +75,8 @@ Complete the four functions below. Check them, together or one after the other, 
 
     gradtwin homework {name}.py
 
-x has the shape (batch, {x}) without the inner brackets, y (batch, {y}). Change the functions as you like, also their
-parameters; leave the names of the functions and of the weights.
+x has the shape ({x}), y ({y}). Change the functions as you like, also their parameters; leave the names of the
+functions and of the weights.
 """
 
 import numpy as np
@@ -221,7 +221,8 @@ def _read_stated(path: str) -> str:
     except (*NO_PATH, SyntaxError, MemoryError):  # MemoryError: brackets that are nested too deeply
         return ""
     for node in tree.body:
-        if isinstance(node, ast.Assign) and any(getattr(t, "id", "") == "EXERCISE" for t in node.targets):
+        named = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and any(getattr(t, "id", "") == "EXERCISE" for t in named):
             value = node.value
             return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
     return ""

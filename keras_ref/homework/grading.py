@@ -329,14 +329,22 @@ def _format_numbers(row: Row) -> str:
     return f"right: {row.value_a:.12g}, yours: {row.value_b:.12g} at {list(row.worst)}"
 
 
+def _is_aside(file: Path) -> bool:
+    """Whether a file of a folder is no submission: a hidden one, Jupyter's copy of one, one of a package."""
+    return any(part.startswith(("_", ".")) or part == "site-packages" for part in file.parts)
+
+
 def list_submissions(paths: list[str]) -> list[str]:
-    """The files of some paths; of a folder all of its Python files. Raises: CouldNotRun where there is none."""
+    """The files of some paths; of a folder all of its Python files, but for hidden ones and those of an environment.
+
+    Raises: CouldNotRun where there is none.
+    """
     found = []
     for path in paths:
         if not is_plain_file(path):  # of a file its own grade says so
             require_readable(path)
         if is_folder(path):
-            found += sorted(str(file) for file in Path(path).glob("**/*.py") if not file.name.startswith(("_", ".")))
+            found += sorted(str(file) for file in Path(path).glob("**/*.py") if not _is_aside(file.relative_to(path)))
         elif is_plain_file(path):
             found.append(path)
         else:

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_ref.errors import BadInput, CouldNotRun, join_names, shorten_error
 from keras_ref.inputs.archives import NUMBER, require_declared
+from keras_ref.inputs.targets import load_data
 from keras_ref.reports.files import is_plain_file
 from keras_ref.supervision.processes import default_memory
 from scratch.arrays import Array
@@ -88,6 +89,19 @@ def _require_declared_size(path: str) -> None:
             f"--data must be a table. Received: {path}: {shorten_error(error)} Write it again."
         ) from error
     require_declared(path, max(encoded, abs(metadata.num_rows) * metadata.num_columns * BYTES))
+
+
+def load_data_of(model: Any, path: str) -> tuple[Any, Any, Any]:
+    """x, y and sample_weight of the file that --data names, a table or an .npz file, nested as a model takes them.
+
+    Raises: CouldNotRun for a file that cannot be read; BadInput where it does not fit the model.
+    """
+    from keras_ref.inputs.data import nest_numbered
+
+    if is_table(path):
+        return split_table(read_table(path), model)
+    x, y, weight = load_data(path)
+    return *nest_numbered(model, x, y), weight
 
 
 def split_table(table: Table, model: Any) -> tuple[Any, Any, Array | None]:

@@ -108,12 +108,14 @@ def _read_questions(path: str) -> list[dict[str, Any]]:
 def _write_notebook(out: Console, path: str, target: str, data: str, *, seed: int, epochs: int, language: str) -> None:
     import nbformat
 
+    from keras_ref.lesson.lesson import refuse_long
     from keras_ref.lesson.lesson_model import load_lesson_model
     from keras_ref.lesson.notebook import build_notebook
 
     with show_progress(out) as bar, staying_here():
         make_ticker(bar, "loading")
-        load_lesson_model(target, data, seed=seed)  # refuses now what the notebook would refuse when it runs
+        # refuses now what the notebook would refuse when it runs
+        refuse_long(load_lesson_model(target, data, seed=seed), epochs)
     made = build_notebook(target, data, seed=seed, epochs=epochs, language=language)
     write("--notebook", path, nbformat.writes(made) + "\n")
     out.print(_describe_written(path, "run it from top to bottom."), markup=False, soft_wrap=True)

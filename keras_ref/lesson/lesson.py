@@ -153,12 +153,7 @@ def make(
     Raises: CouldNotRun or BadInput, in one sentence, for a model that no lesson can be made of.
     """
     lesson_model = target if isinstance(target, LessonModel) else load_lesson_model(target, data, seed=seed)
-    entries = len(lesson_model.labels)
-    if entries * epochs > SHOWN:
-        raise CouldNotRun(
-            f"A lesson must have at most {SHOWN} weights times epochs to fit into a page. Received: {entries} weights "
-            f"of {lesson_model.name}, {epochs} epochs. Pass --epochs {SHOWN // entries}, or a smaller model."
-        )
+    refuse_long(lesson_model, epochs)
     parts = ("both trainings", "step sizes", "learning rates", "batch sizes", "optimizers", "landscape", "programs")
 
     def begin(part: str) -> None:
@@ -202,6 +197,16 @@ def make(
         live=build_live(lesson_model, landscapes[0].entries if landscapes else None),
         network=draw_layers(lesson_model),
     )
+
+
+def refuse_long(lesson_model: LessonModel, epochs: int) -> None:
+    """Raises: CouldNotRun for more weights times epochs than a page can show."""
+    entries = len(lesson_model.labels)
+    if entries * epochs > SHOWN:
+        raise CouldNotRun(
+            f"A lesson must have at most {SHOWN} weights times epochs to fit into a page. Received: {entries} weights "
+            f"of {lesson_model.name}, {epochs} epochs. Pass --epochs {SHOWN // entries}, or a smaller model."
+        )
 
 
 def _describe(optimizer: Any) -> str:

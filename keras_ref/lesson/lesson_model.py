@@ -13,6 +13,7 @@ from keras_ref.errors import CouldNotRun, shorten_error
 from keras_ref.evaluation.keras_objects.keras_parts import list_by_output, loss_weights_of, pair_inputs
 from keras_ref.evaluation.keras_objects.leaves import name_leaves
 from keras_ref.inputs import data as data_module
+from keras_ref.inputs.model_files import is_model_file
 from keras_ref.inputs.targets import load_data, load_target
 from keras_ref.lesson.recipe_table import RECIPES
 from keras_ref.lesson.words import Phrase, phrase
@@ -330,7 +331,7 @@ def _refuse_large(name: str, *, entries: int, samples: int) -> None:
 
 def load_lesson_model(target: str, data: str = "", *, seed: int = 0) -> LessonModel:
     """What the command line's argument names: a recipe, else a model. Raises: CouldNotRun."""
-    plain = ":" not in target and not target.endswith(".keras") and "/" not in target
+    plain = ":" not in target and not is_model_file(target)
     return make_recipe_model(target) if plain else load_target_model(target, data, seed=seed)
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Any
-
-import numpy as np
 
 from keras_ref.campaign.points import draw_generic_arguments, make_points
+from keras_ref.campaign.run import bind_floats
 from keras_ref.campaign.subjects import NotCalled, find_subject
 from keras_ref.checks.layers_and_functions import check_function
 from keras_ref.errors import BadInput
@@ -39,9 +37,8 @@ def minimise_operation(
         if progress is not None:
             progress(0, 1, point)
         try:
-            report = check_function(
-                _bind_floats(subject.function, arguments, options), *_find_floats(arguments), seed=seed
-            )
+            function, floats = bind_floats(subject.function, arguments, options)
+            report = check_function(function, *floats, seed=seed)
         except BadInput:
             continue  # no finite value here
         wrong = [v for v in report.verdicts if v.reason_code is not Reason.NO_SLOPE]
@@ -58,21 +55,3 @@ def minimise_operation(
         f"A subject must fail a check to be made small. Received: {name}, whose derivative is right at all points of "
         "the campaign. Check it at the point at which it failed."
     )
-
-
-def _is_float(value: Any) -> bool:
-    return isinstance(value, list) or np.asarray(value).dtype.kind == "f"
-
-
-def _find_floats(arguments: Any) -> list[Any]:
-    return [value for value in arguments if _is_float(value)]
-
-
-def _bind_floats(function: Any, arguments: Any, options: dict[str, Any]) -> Any:
-    """The function of its float arguments alone."""
-
-    def of_floats(*floats: Any) -> Any:
-        given = iter(floats)
-        return function(*(next(given) if _is_float(value) else value for value in arguments), **options)
-
-    return of_floats

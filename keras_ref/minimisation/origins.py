@@ -140,12 +140,12 @@ def _isolate_loss(model: Any, data: Data, finding: Finding, *, loss: Any, traini
 
 
 def _list_regularizers(calls: list[LayerCall], finding: Finding) -> Iterator[CallCase]:
-    """The penalties of the layers, each at the weight that it penalizes."""
-    for call in calls:
-        for name, penalty in vars(call.layer).items():
-            weight = getattr(call.layer, name.removesuffix("_regularizer"), None)
-            if name.endswith("_regularizer") and callable(penalty) and isinstance(weight, keras.Variable):
-                yield from _select_written(lambda p=penalty, w=weight: of_function(p, (np.array(w),), {}, finding))
+    """The penalties of the layers, each at the weight that it penalizes: Keras takes them from the variables."""
+    weights = {id(weight): weight for call in calls for weight in getattr(call.layer, "trainable_weights", ())}
+    for weight in weights.values():
+        penalty = getattr(weight, "regularizer", None)
+        if penalty is not None:
+            yield from _select_written(lambda p=penalty, w=weight: of_function(p, (np.array(w),), {}, finding))
 
 
 def _rank(call: LayerCall, culprit: str) -> tuple[bool, bool, bool]:

@@ -155,7 +155,7 @@ def _walk_configuration(value: Any) -> Iterator[tuple[str, Any]]:
     try:
         # a loss leaves the keywords of its function out of its configuration
         config = {**value.get_config(), **getattr(value, "_fn_kwargs", {})}
-    except NotImplementedError:
+    except Exception:  # noqa: BLE001 (a part that is the user's may raise anything where it has no configuration)
         config = {}
         for name, parameter in parameters.items():
             if name == "self" or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):

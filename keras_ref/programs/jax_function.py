@@ -68,7 +68,7 @@ class JaxFunction(Program):
         tensors["output"] = outputs[0] if len(outputs) == 1 else np.concatenate([o.ravel() for o in outputs])
         cotangents = cast(flatten_arrays(point.cotangent), point.precision)
         if not cotangents and ("loss" not in self.value or y is None):
-            return Trace(tensors=tensors)
+            return Trace(tensors=tensors, outputs=tuple(outputs))
 
         def loss(parameters: Any) -> Any:
             if not cotangents:
@@ -77,7 +77,7 @@ class JaxFunction(Program):
             return sum((leaf * c).sum() for leaf, c in zip(leaves, cotangents, strict=True))
 
         if not point.gradient:
-            return Trace(tensors=tensors, loss=float(loss(parameters)))
+            return Trace(tensors=tensors, loss=float(loss(parameters)), outputs=tuple(outputs))
         value, gradient = jax.value_and_grad(loss)(parameters)
         steps = 0 if cotangents else point.steps
         return Trace(
@@ -85,6 +85,7 @@ class JaxFunction(Program):
             loss=float(value),
             gradient={name: np.asarray(g) for name, g in gradient.items()},
             steps=tuple(self._train(loss, parameters, steps)) if "optimizer" in self.value else (),
+            outputs=tuple(outputs),
         )
 
     def _train(self, loss: Any, parameters: Mapping[str, Any], steps: int) -> Iterator[dict[str, Array]]:

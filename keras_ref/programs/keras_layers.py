@@ -10,7 +10,7 @@ from typing import Any
 from keras_ref.undoing import undoing
 
 #: parts of the names of layers that draw random numbers in training: they are kept in inference
-RANDOM = ("Dropout", "Gaussian", "Random", "AlphaDropout")
+RANDOM = ("Dropout", "Gaussian", "Random")
 #: layers whose insides run once a time step, or on symbolic values: they are looked at from outside
 OPAQUE = ("RNN", "LSTM", "GRU", "Bidirectional", "TimeDistributed", "MultiHeadAttention", "SpectralNormalization")
 

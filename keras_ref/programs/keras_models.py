@@ -26,6 +26,7 @@ from keras_ref.programs.program import (
     Weight,
     cast,
     flatten_arrays,
+    list_outputs,
 )
 from keras_ref.undoing import undoing
 from scratch.arrays import Array
@@ -162,7 +163,7 @@ class KerasProgram(Program):
             tensors: dict[str, Array] = {}
             with observing(model, self._make_observer(tensors)):
                 output = model(batch.x, training=point.training)
-            outputs = tuple(self.numpy(part) for part in self._compute_outputs(output))
+            outputs = tuple(self.numpy(part) for part in list_outputs(output))
             tensors["output"] = outputs[0] if len(outputs) == 1 else np.concatenate([np.ravel(o) for o in outputs])
             added = describe_added_losses(model)
             self._assign(model, point.weights)
@@ -241,18 +242,11 @@ class KerasProgram(Program):
             return [self._convert_to_tensors(part) for part in value]
         return self.keras.ops.convert_to_tensor(value)
 
-    def _compute_outputs(self, output: Any) -> list[Any]:
-        if isinstance(output, Mapping):
-            return [part for value in output.values() for part in self._compute_outputs(value)]
-        if isinstance(output, (list, tuple)):
-            return [part for value in output for part in self._compute_outputs(value)]
-        return [output]
-
     def _compute_loss(self, model: Any, point: Point, batch: Batch) -> Any:
         output = model(batch.x, training=point.training)
         if not batch.cotangents:
             return self.compute_loss(model, batch, output, training=point.training)
-        products = [part * c for part, c in zip(self._compute_outputs(output), batch.cotangents, strict=True)]
+        products = [part * c for part, c in zip(list_outputs(output), batch.cotangents, strict=True)]
         return sum([self._sum(product) for product in products] + (list(model.losses) if point.added else []))
 
     def _sum(self, value: Any) -> Any:
@@ -286,7 +280,7 @@ class KerasProgram(Program):
         if not point.steps or batch.y is None or getattr(model, "optimizer", None) is None:
             return ()
         optimizer, found = model.optimizer, []
-        if not getattr(optimizer, "built", True) or hasattr(optimizer, "build"):
+        if hasattr(optimizer, "build"):  # which does nothing where it is built
             optimizer.build(model.trainable_variables)
         variables = list_optimizer_variables(optimizer)
         start = [self.numpy(v) for v in variables]
@@ -300,7 +294,7 @@ class KerasProgram(Program):
 
     def _make_observer(self, tensors: dict[str, Array]) -> Callable[[str, Any], None]:
         def observe(name: str, output: Any) -> None:
-            for i, part in enumerate(self._compute_outputs(output)):
+            for i, part in enumerate(list_outputs(output)):
                 try:
                     array = self.numpy(part)
                 except Exception:  # noqa: BLE001, S112 (a symbolic value inside a loop has no numbers to look at)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any
 
@@ -65,7 +65,7 @@ class NumpyModule(Program):
         forward = self.functions.get("forward")
         if forward is not None and "y" in assign_roles(forward) and forward == self.functions.get("loss"):
             del self.functions["forward"]  # the book's feed_forward returns the loss
-        self.store = WeightStore.of(self.value)
+        self.store = WeightStore.of(self.value, call=self._call)
         self.rate = next(
             (
                 float(v)
@@ -177,12 +177,22 @@ class NumpyModule(Program):
 
     def _call(self, function: Callable[..., Any], **given: Any) -> Any:
         """Raises: CouldNotRun with the line of the student's own code."""
-        file = inspect.getsourcefile(function) if not isinstance(function, type) else None
-        file = file or getattr(inspect.getmodule(function), "__file__", "") or ""
         try:
             return function(**given)
         except Exception as error:
-            raise CouldNotRun(f"{describe_error(error, file)} Correct it there.") from error
+            raise CouldNotRun(f"{describe_error(error, find_file(function, self.value))} Correct it there.") from error
+
+
+def find_file(function: Callable[..., Any], owner: Any) -> str:
+    """The file of a function; of one that has none (a functools.partial), that of the module or class it is found in.
+
+    "" without any.
+    """
+    for one in (inspect.unwrap(function), owner, type(owner)):
+        with suppress(TypeError, OSError):
+            if file := inspect.getsourcefile(one):
+                return file
+    return ""
 
 
 @contextmanager

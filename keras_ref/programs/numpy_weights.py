@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -41,22 +42,24 @@ class WeightStore:
     made: Any
 
     @classmethod
-    def of(cls, owner: Any) -> WeightStore:
-        """The store of a module or object."""
+    def of(cls, owner: Any, *, call: Callable[[Callable[[], Any]], Any]) -> WeightStore:
+        """The store of a module or object; `call` calls a function that makes weights."""
         for name in HOLDERS:
             value = getattr(owner, name, None)
             if isinstance(value, (Mapping, list, tuple)) and len(value):
                 return cls(owner, name, value)
         for name in MAKERS:
             maker: Callable[[], Any] | None = getattr(owner, name, None)
-            if callable(maker):
-                value = maker()
+            if callable(maker) and _needs_no_argument(
+                maker
+            ):  # one that takes sizes cannot be called: nobody knows them
+                value = call(maker)
                 if isinstance(value, (Mapping, list, tuple)):
                     return cls(owner, "", value)
         if isinstance(owner, ModuleType):
             return cls(owner, "", None)
-        own = {name: value for name, value in vars(owner).items() if is_weight(value)}
-        return cls(owner, "", own) if own else cls(owner, "", None)
+        own = {name: value for name, value in list_attributes(owner).items() if is_weight(value)}
+        return cls(owner, "", own or None)
 
     @property
     def _is_attributes(self) -> bool:
@@ -86,6 +89,20 @@ class WeightStore:
         if set(found) != set(like) and len(found) == len(like):
             found = dict(zip(like, found.values(), strict=True))
         return {name: np.array(found[name]) for name in like}
+
+
+def _needs_no_argument(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind()
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def list_attributes(owner: Any) -> dict[str, Any]:
+    """{name: value} of what an object holds, in a dictionary or in slots."""
+    slots = [name for cls in type(owner).__mro__ for name in vars(cls).get("__slots__", ())]
+    return {name: getattr(owner, name) for name in slots if hasattr(owner, name)} | getattr(owner, "__dict__", {})
 
 
 def is_weight(value: Any) -> bool:
@@ -130,7 +147,7 @@ def name_gradients(made: Any, owner: Any, weights: Mapping[str, Array]) -> Itera
     None where there is none. Where nothing is returned, the object's own attributes are looked through.
     """
     if made is None:
-        made = getattr(owner, "gradients", None) or getattr(owner, "grads", None) or vars(owner)
+        made = getattr(owner, "gradients", None) or getattr(owner, "grads", None) or list_attributes(owner)
     if isinstance(made, Mapping):
         by_key = dict(name_arrays({str(k): v for k, v in made.items() if not callable(v) and not isinstance(v, str)}))
         for name in weights:

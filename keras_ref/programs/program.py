@@ -193,7 +193,7 @@ class Trace:
     steps      all weights after each training step
     errors     {stage: sentence} of the stages that raised, where the others could still be run
     added      what layers add to the loss: "add_loss", "regularization"
-    outputs    of the model, one array each, where it has told them apart
+    outputs    of the model, one array each; those of a dictionary in the order of its keys' names
     """
 
     tensors: Mapping[str, Array] = field(default_factory=dict)
@@ -290,6 +290,15 @@ class Program(ABC):
         Raises: UserCodeFailed or CouldNotRun where the program itself raises.
         """
         return self.run(replace(point, steps=0))
+
+
+def list_outputs(output: Any) -> list[Any]:
+    """The tensors of a nested output; those of a dictionary in the order of its keys' names, as Keras and JAX sort."""
+    if isinstance(output, Mapping):
+        return [part for key in sorted(output) for part in list_outputs(output[key])]
+    if isinstance(output, (list, tuple)):
+        return [part for value in output for part in list_outputs(value)]
+    return [output]
 
 
 def flatten_arrays(value: Any) -> list[Array]:

@@ -157,6 +157,9 @@ class Worker:
                 f"A program must leave its answers to gradtwin. Received: {target}, which writes into them ({verb}). "
                 "Let it print what it has to say."
             ) from error
+        except BaseException:  # Ctrl-C: the answer would be read as that to the next request
+            self.close()
+            raise
         if "refused" in found:
             raise CouldNotRun(found["refused"])
         return found["answer"]

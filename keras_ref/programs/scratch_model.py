@@ -81,7 +81,7 @@ class ScratchModel(Program):
         tensors["output"] = outputs[0] if len(outputs) == 1 else np.concatenate([np.ravel(one) for one in outputs])
         objective, y = self._make_objective(point)
         if objective is None:
-            return Trace(tensors=tensors)
+            return Trace(tensors=tensors, outputs=tuple(outputs))
         loss = float(objective(weights, x, y, training=training))
         gradient: dict[str, Array | None] = {}
         if point.gradient:
@@ -92,6 +92,7 @@ class ScratchModel(Program):
             loss=loss,
             gradient=gradient,
             steps=tuple(self._train(objective, weights, x, y, steps=steps)),
+            outputs=tuple(outputs),
         )
 
     def _gradient(self, objective: Objective, weights: Any, x: Any, y: Any, *, training: bool) -> dict[str, Array]:

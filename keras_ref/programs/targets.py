@@ -99,7 +99,7 @@ def _import_file(path: str) -> ModuleType:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException as error:
+    except (Exception, SystemExit) as error:
         raise CouldNotRun(f"A file must run. Received: {describe_error(error, path)} Correct it there.") from error
     return module
 

@@ -177,6 +177,13 @@ LAYOUTS: Mapping[str, LayoutsOf] = {
     ),
     "MultiheadAttention": _lay_out_attention,
 }
+
+
+def _read_momentum(module: Any) -> float | None:
+    """Keras's momentum of a batch normalization; None for averages over all batches, which Keras does not have."""
+    return None if module.momentum is None else 1 - module.momentum
+
+
 #: {class of PyTorch: (class of Keras, {setting of Keras: how it is read from the module})}
 SETTINGS: Mapping[str, tuple[str, Mapping[str, Callable[[Any], Any]]]] = {
     "Linear": ("Dense", {"units": lambda m: m.out_features, "use_bias": lambda m: m.bias is not None}),
@@ -190,7 +197,7 @@ SETTINGS: Mapping[str, tuple[str, Mapping[str, Callable[[Any], Any]]]] = {
         },
     ),
     **{
-        f"BatchNorm{n}d": ("BatchNormalization", {"epsilon": lambda m: m.eps, "momentum": lambda m: 1 - m.momentum})
+        f"BatchNorm{n}d": ("BatchNormalization", {"epsilon": lambda m: m.eps, "momentum": _read_momentum})
         for n in (1, 2, 3)
     },
     "LayerNorm": ("LayerNormalization", {"epsilon": lambda m: m.eps}),

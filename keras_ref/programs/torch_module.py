@@ -88,7 +88,7 @@ class TorchModule(Program):
         tensors["output"] = found[0] if len(found) == 1 else np.concatenate([o.ravel() for o in found])
         self._assign(entries, point.weights)
         if not cotangents and ("loss" not in self.parts or y is None):
-            return Trace(tensors=tensors)
+            return Trace(tensors=tensors, outputs=tuple(found))
 
         def loss() -> Any:
             made = _list_tensors(module(*given))
@@ -113,7 +113,13 @@ class TorchModule(Program):
                 loss().backward()
                 optimizer.step()
                 steps.append({e.name: e.read() for e in entries})
-        return Trace(tensors=tensors, loss=float(value.detach()), gradient=gradient, steps=tuple(steps))
+        return Trace(
+            tensors=tensors,
+            loss=float(value.detach()),
+            gradient=gradient,
+            steps=tuple(steps),
+            outputs=tuple(found),
+        )
 
     def _convert(self, precision: str) -> Any:
         import torch
@@ -172,9 +178,9 @@ def to_channels_last(tensor: Any, rank: int) -> Any:
 
 
 def _list_tensors(made: Any) -> list[Any]:
-    """The tensors of an output; states of recurrent modules stay behind."""
+    """The tensors of an output, as list_outputs orders them; states of recurrent modules stay behind."""
     if isinstance(made, Mapping):
-        return list(made.values())
+        return [made[key] for key in sorted(made)]
     if isinstance(made, (tuple, list)):
         return [made[0]] if len(made) > 1 and isinstance(made[1], (tuple, list)) else list(made)
     return [made]

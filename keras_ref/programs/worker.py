@@ -34,7 +34,7 @@ def answer_request(program: Program, request: dict[str, Any]) -> Any:
     if verb == "losses along":
         return program.losses_along(point, request["direction"], request["steps"])
     trace = program.differentiate(point) if verb == "differentiate" else program.run(point)
-    return {**vars(trace), "gradient": dict(trace.gradient.items())}
+    return vars(trace)
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:

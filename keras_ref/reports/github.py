@@ -38,7 +38,7 @@ def format_annotation(title: str, message: str, **where: Any) -> str:
 
 
 def without_commands(lines: str) -> str:
-    """Lines among which the runner looks for no workflow command: they show names that are somebody's else."""
+    """Lines among which the runner looks for no workflow command: they show names that are somebody else's."""
     token = secrets.token_hex(16)
     return f"::stop-commands::{token}\n{lines}\n::{token}::"
 

@@ -363,6 +363,7 @@ def _with_printable_texts(verdict: Verdict) -> Verdict:
         how=make_printable(verdict.how),
         reason=make_printable(verdict.reason),
         instead=make_printable(verdict.instead),
+        looks_like=make_printable(verdict.looks_like),
     )
 
 

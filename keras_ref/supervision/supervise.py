@@ -77,7 +77,7 @@ def supervise(limits: Limits, command: list[str], channels: tuple[int, ...] = ()
         stdout=answers,
         stderr=None if channels else subprocess.PIPE,
         start_new_session=True,
-        preexec_fn=_end_with_parent,  # noqa: PLW1509 (this process has one thread)
+        preexec_fn=end_with_parent,  # noqa: PLW1509 (this process has one thread)
     ) as process:
         for one in channels:  # or the answers would not end with the command
             os.close(one)
@@ -159,10 +159,10 @@ def _adopt_orphans() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _end_with_parent() -> None:
-    """Let this process be killed when its parent is (Linux)."""
+def end_with_parent(number: int = signal.SIGKILL) -> None:
+    """Let this process get a signal when its parent ends (Linux)."""
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def find_descendants() -> list[int]:

@@ -5,7 +5,7 @@ The twin of a single object is the business of specifications.py, reading a grap
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +16,7 @@ from keras_ref.translation.keras_graph import (
     as_taken,
     find_functional,
     find_needed_nodes,
-    list_tensors,
-    own_keywords,
+    list_inputs,
     read_arguments,
     read_operation,
 )
@@ -62,18 +61,45 @@ def reflect_with_variables(model: keras.Model) -> tuple[Model, dict[str, Any]]:
         layers=builder.layers,
         calls=tuple(builder.calls),
         outputs=tuple(names[id(tensor)] for tensor in graph.outputs),
-        regularizers=builder.table("regularizer"),
-        activity_regularizers={
-            name: reflect_object(layer.activity_regularizer, "regularizer")
-            for name, layer in builder.keras_layers.items()
-            if getattr(layer, "activity_regularizer", None) is not None
-            and type(layer).__name__ != "ActivityRegularization"
-        },
-        constraints=builder.table("constraint"),
+        activity_regularizers=_reflect_activity(builder.keras_layers),
     )
     variables = pair_layers(twin, builder.keras_layers)
-    frozen = frozenset(n for n, v in variables.items() if not v.trainable and n not in twin.state)
-    return (replace(twin, frozen=frozen) if frozen else twin), variables
+    trained = {name: variable for name, variable in variables.items() if variable.trainable}
+    more: dict[str, Any] = {
+        "regularizers": _reflect_roles(trained, "regularizer"),
+        "constraints": _reflect_roles(trained, "constraint"),
+        "frozen": frozenset(variables) - frozenset(trained) - twin.state,
+    }
+    return (replace(twin, **more) if any(more.values()) else twin), variables
+
+
+def _reflect_activity(layers: Mapping[str, Any]) -> dict[str, Any]:
+    """{layer name: regularizer of its output}. Raises: NoTwin for one of a layer that another layer holds."""
+    found = {}
+    for name, layer in layers.items():
+        inside = [one for one in layer._flatten_layers(include_self=False) if _has_activity_regularizer(one)]
+        if inside:
+            raise NoTwin(
+                "A layer inside another one must have no activity regularizer to have a twin. Received: "
+                f"{inside[0].name!r} in {layer.name!r}. {DIFFERENCING}"
+            )
+        if _has_activity_regularizer(layer) and type(layer).__name__ != "ActivityRegularization":
+            found[name] = reflect_object(layer.activity_regularizer, "regularizer")
+    return found
+
+
+def _has_activity_regularizer(layer: Any) -> bool:
+    return getattr(layer, "activity_regularizer", None) is not None
+
+
+def _reflect_roles(variables: Mapping[str, Any], role: str) -> dict[str, Any]:
+    """{weight name: regularizer or constraint} of the variables that have one.
+
+    Keras takes them from the variables, in whichever layer inside another one these are, and whichever argument they
+    were given as.
+    """
+    found = ((name, getattr(variable, role, None)) for name, variable in variables.items())
+    return {name: reflect_object(value, role) for name, value in found if value is not None}
 
 
 class _TwinBuilder:
@@ -104,17 +130,15 @@ class _TwinBuilder:
             positional, keywords = read_arguments(node, self.layers[name].accepts, names)
         else:
             # Keras may use one operation object at several places, with other constants at each
-            spec = read_operation(node)
-            if self.layers.setdefault(name, spec) != spec:
-                name = f"{name}:{len(self.calls)}"
-                self.layers[name] = spec
+            name = f"{name}:{len(self.calls)}" if name in self.layers else name
+            self.layers[name] = read_operation(node)
             positional, keywords = tuple(names[id(tensor)] for tensor in node.input_tensors), {}
         outputs = tuple(f"{name}:{len(self.calls)}:{i}" for i in range(len(node.outputs)))
         names.update(zip(map(id, node.outputs), outputs, strict=True))
         self.calls.append(Call(name, positional, outputs, keywords))
 
     def _inline_model(self, node: Any, graph: Any, names: dict[int, str], prefix: str) -> None:
-        given = [t for argument in (*node.arguments.args, *own_keywords(node).values()) for t in list_tensors(argument)]
+        given = list_inputs(node, graph)
         if len(given) != len(graph.inputs):
             raise NoTwin(
                 "A nested model must be called on its inputs alone to have a twin. Received: "
@@ -125,20 +149,3 @@ class _TwinBuilder:
         self.walk(graph, inner, f"{prefix}{node.operation.name}/")
         for tensor, source in zip(node.outputs, graph.outputs, strict=True):
             names[id(tensor)] = inner[id(source)]
-
-    def table(self, role: str) -> dict[str, Any]:
-        """{"layer/part": regularizer or constraint} read from the attributes `part_role` of the layers."""
-        return {
-            f"{name}/{part}": reflect_object(value, role)
-            for name, layer in self.keras_layers.items()
-            for part, value in _list_roles(layer, role)
-        }
-
-
-def _list_roles(layer: Any, role: str) -> Iterator[tuple[str, Any]]:
-    """(part, regularizer or constraint) of every variable that has one, `part` being the variable's name."""
-    variables = {v.name for v in layer.weights}
-    for attribute in dir(type(layer)) + list(vars(layer)):
-        part = attribute.removesuffix(f"_{role}")
-        if part != attribute and part in variables and getattr(layer, attribute, None) is not None:
-            yield part, getattr(layer, attribute)

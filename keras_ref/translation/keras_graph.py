@@ -36,6 +36,17 @@ def list_tensors(value: Any) -> list[Any]:
     return [leaf for leaf in keras.tree.flatten(value) if isinstance(leaf, keras.KerasTensor)]
 
 
+def list_inputs(node: Any, graph: Any) -> list[Any]:
+    """The symbolic tensors on which a nested model is called, in the order of the inputs of its graph.
+
+    Keras takes a dictionary by the names of the inputs, where the model was not made of a dictionary itself.
+    """
+    given = [*node.arguments.args, *own_keywords(node).values()]
+    if len(given) == 1 and isinstance(given[0], dict) and not isinstance(graph.input, dict):
+        return [given[0][tensor.name] for tensor in graph.inputs]
+    return [tensor for argument in given for tensor in list_tensors(argument)]
+
+
 def own_keywords(node: Any) -> dict[str, Any]:
     """The keywords that the user gave in a call.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from dataclasses import fields
 from typing import Any, Literal, get_args, get_origin
 
@@ -43,13 +44,7 @@ def reflect_object(keras_object: Any, kind: str) -> Any:
             f"{DIFFERENCING}"
         )
     cls = registry.get(kind, name)
-    try:
-        config = keras_object.get_config()
-    except NotImplementedError as error:  # of a regularizer, an initializer or a constraint of somebody's own in it
-        raise NoTwin(
-            f"A Keras {kind} must have a configuration to have a twin. Received: {name}, a part of which has no "
-            f"get_config. {DIFFERENCING}"
-        ) from error
+    config = _read_config(keras_object, kind)
     hints = registry.read_hints(cls)
     values = {
         f.name: _read_field(keras_object, f.name, config[f.name], hints[f.name])
@@ -60,6 +55,21 @@ def reflect_object(keras_object: Any, kind: str) -> Any:
         return cls(**values)
     except ValueError as error:
         raise NoTwin(f"The twin of {name} does not take this configuration: {error}") from error
+
+
+def _read_config(keras_object: Any, kind: str) -> dict[str, Any]:
+    """The configuration of an object of Keras's. Raises: NoTwin where a part of it that is the user's has none."""
+    try:
+        with warnings.catch_warnings():
+            # a lambda in it can be saved in no safe way, and Keras warns of that; it is not saved, and has no twin
+            warnings.simplefilter("ignore", UserWarning)
+            found: dict[str, Any] = keras_object.get_config()
+            return found
+    except Exception as error:  # whatever a part raises that is no class of Keras's
+        raise NoTwin(
+            f"A Keras {kind} must have a configuration to have a twin. Received: {type(keras_object).__name__}, a part "
+            f"of which has none. {DIFFERENCING}"
+        ) from error
 
 
 def _require_unadapted(keras_object: Any) -> None:

@@ -86,6 +86,7 @@ def mirror(model: Model, weights: Mapping[str, Array] | None = None, *, dtype: s
         inputs=[tensors[name] for name in model.inputs] if len(model.inputs) > 1 else tensors[next(iter(model.inputs))],
         outputs=[tensors[name] for name in model.outputs] if len(model.outputs) > 1 else tensors[model.outputs[0]],
     )
+    _give_roles(built, model)
     if weights is not None:
         weights_module.assign(built, model, weights)
     return built
@@ -95,15 +96,27 @@ def _mirror_layer(model: Model, name: str, dtype: str) -> keras.layers.Layer:
     layer = mirror_object(
         model.layers[name], name=name, dtype=find_policy(model.layers[name]) if dtype == DTYPE else dtype
     )
-    for part, regularizer in weights_module.select_parts(model.regularizers, name):
-        setattr(layer, f"{part}_regularizer", mirror_object(regularizer))
-    for part, constraint in weights_module.select_parts(model.constraints, name):
-        setattr(layer, f"{part}_constraint", mirror_object(constraint))
     if name in model.activity_regularizers:
         layer.activity_regularizer = mirror_object(model.activity_regularizers[name])
     if any(weight.startswith(name + "/") for weight in model.frozen):
         layer.trainable = False
     return layer
+
+
+def _give_roles(built: keras.Model, model: Model) -> None:
+    """Give the variables their regularizers and constraints: Keras takes these from the variables alone.
+
+    The argument of a layer that has the name of the weight gets them too: it is what is saved.
+    """
+    roles = [("regularizer", model.regularizers), ("constraint", model.constraints)]
+    variables = weights_module.map_variables(built, model) if any(table for _, table in roles) else {}
+    for role, table in roles:
+        for name, spec in table.items():
+            made = mirror_object(spec)
+            setattr(variables[name], role, made)
+            owner, _, part = name.rpartition("/")
+            if owner in model.layers and hasattr(built.get_layer(owner), f"{part}_{role}"):
+                setattr(built.get_layer(owner), f"{part}_{role}", made)
 
 
 def _group_inputs(layer: keras.layers.Layer, inputs: list[Any]) -> tuple[list[Any], dict[str, Any]]:

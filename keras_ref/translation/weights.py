@@ -6,7 +6,7 @@ A layer of scratch names its weights in Keras's own order (`layer.weights`) and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -21,14 +21,6 @@ from scratch.naming import add_prefix, weights_of
 def list_variables(layer: keras.layers.Layer) -> list[Any]:
     """The variables of a Keras layer that hold numbers: seed generators' states are not weights."""
     return [v for v in layer.weights if not v.path.endswith("seed_generator_state")]
-
-
-def select_parts(table: Mapping[str, Any], layer: str) -> Iterator[tuple[str, Any]]:
-    """Entries of {"layer/part": value} that belong to one layer, as (part, value)."""
-    for name, value in table.items():
-        owner, _, part = name.rpartition("/")
-        if owner == layer:
-            yield part, value
 
 
 def pair_weights(own: Mapping[str, tuple[int, ...]], layer: keras.layers.Layer) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import html
 import io
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -213,6 +213,16 @@ def test_names_are_harmless_in_github(name, layer, file):
         assert set(properties) <= {"title", "file", "line"}
         assert unescaped(properties["title"]).startswith(f"gradtwin: mismatch in {make_printable(name)}, in the layer ")
         assert unescaped(message) in {v.explain(report.replay) for v in report.failures}
+
+
+def test_every_text_of_a_verdict_is_harmless():
+    """Whichever field of a verdict has a name of a model or of a file in it, no front is given what is not seen."""
+    texts = [one.name for one in fields(Verdict) if one.type == "str"]
+    assert {"name", "oracle", "how", "reason", "looks_like", "instead"} == set(texts)
+    given = Verdict(verdict=Kind.MISMATCH, compared=1, **dict.fromkeys(texts, "::error::a\x1b[2J\n"))
+    (shown,) = Report("shop", (given,)).verdicts
+    assert all(getattr(shown, name).isprintable() and "::error" not in getattr(shown, name) for name in texts)
+    assert has_only_visible_characters(shown.explain())
 
 
 HOSTILE = """

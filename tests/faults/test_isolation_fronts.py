@@ -216,6 +216,28 @@ def test_a_time_limit_that_is_longer_than_any_wait(seconds):
         worker.ask("shop:build", "facts", {}, time_limit=seconds)
 
 
+def test_an_answer_after_ctrl_c(monkeypatch):
+    """The answer to a request that was interrupted is not taken for that to the next one."""
+    program = (
+        "import sys\nfrom keras_ref.programs import wire\n"
+        "for k in range(2):\n"
+        "    asked = wire.receive(sys.stdin.buffer)\n    wire.send(sys.stdout.buffer, {'answer': asked['verb']})\n"
+        "sys.stdin.buffer.read()"
+    )
+    monkeypatch.setattr(remote, "own_command", lambda *_, **__: [sys.executable, "-c", program])
+    worker, read = remote.Worker("tensorflow"), remote._read
+
+    def interrupted(*_):
+        monkeypatch.setattr(remote, "_read", read)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(remote, "_read", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        worker.ask("shop:build", "facts", {}, time_limit=60)
+    assert worker.ask("shop:build", "values", {}, time_limit=60) == "values"
+    worker.close()
+
+
 def make_archive(**arrays):
     """A message of these arrays that was compressed."""
     buffer = io.BytesIO()
@@ -252,7 +274,32 @@ def test_an_answer_that_is_longer_than_memory(monkeypatch):
     assert nothing_is_left()
 
 
-@pytest.mark.parametrize("data", [b"", b"\x00" * 64, b"PK\x05\x06" + bytes(18), wire.encode({"a": 1})[:-3]], ids=repr)
+def encrypt(message):
+    """A message whose archive says that it is encrypted."""
+    data = bytearray(message)
+    data[6] |= 1  # the flags of the file, which its entry in the directory has too
+    data[data.find(b"PK\x01\x02") + 8] |= 1
+    return bytes(data)
+
+
+def nest(depth):
+    """A message of lists in lists, deeper than Python reads them."""
+    buffer = io.BytesIO()
+    np.savez(buffer, text=np.frombuffer(b"[" * depth, np.uint8))
+    return buffer.getvalue()
+
+
+NO_MESSAGES = {
+    "empty": b"",
+    "zeros": b"\x00" * 64,
+    "an archive of nothing": b"PK\x05\x06" + bytes(18),
+    "cut off": wire.encode({"a": 1})[:-3],
+    "encrypted": encrypt(wire.encode({"a": 1})),
+    "deep": nest(10**5),
+}
+
+
+@pytest.mark.parametrize("data", NO_MESSAGES.values(), ids=NO_MESSAGES)
 def test_what_is_no_message(data):
     with pytest.raises(wire.NoMessage):
         wire.decode(data)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -120,15 +121,16 @@ def _check(
     left = [name for name in names if name not in done]
     if done:
         _say(f"{len(done)} operations are in {file}; {len(left)} are left.")
-    with show_progress(make_console()) as bar:
+    running = run_campaign(
+        left,
+        seed=head["seed"],
+        deep=head["deep"],
+        workers=min(workers, max(1, len(left))),
+        backend=head.get("backend", "tensorflow"),
+    )
+    with show_progress(make_console()) as bar, closing(running):
         progress = make_ticker(bar, "campaign")
-        for result in run_campaign(
-            left,
-            seed=head["seed"],
-            deep=head["deep"],
-            workers=min(workers, max(1, len(left))),
-            backend=head.get("backend", "tensorflow"),
-        ):
+        for result in running:
             results.append(result)
             if file:
                 records.append(file, result)

@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,7 +18,7 @@ from keras_ref.frontends.invocations.recorded import describe_changes, refuse_li
 from keras_ref.options import FILE, OPTIONS, require_count, require_seconds
 from keras_ref.reports.comparison import Comparison, Row
 from keras_ref.reports.escaping import make_printable
-from keras_ref.reports.files import Output, describe_writer, find_sources, refuse_outputs, write
+from keras_ref.reports.files import Output, describe_writer, find_sources, is_plain_file, refuse_outputs, write
 from keras_ref.reports.schema import (
     COUNT,
     HEADER,
@@ -94,7 +93,7 @@ class ComparisonRun:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, with the versions, and the digests of the files that the command reads."""
-        files = [name for name in (*find_sources([self.a, self.b]), self.data) if name and Path(name).is_file()]
+        files = [name for name in (*find_sources([self.a, self.b]), self.data) if name and is_plain_file(name)]
         options = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("a", "b", "data")}
         return {
             "command": "compare",
@@ -198,13 +197,22 @@ def is_comparison(data: Mapping[str, Any]) -> bool:
     return isinstance(run, Mapping) and run.get("command") == "compare"
 
 
-def replay_comparison(path: str, data: Mapping[str, Any], *, json: str, html: str, junit: str, force: bool) -> None:
-    """Run a recorded comparison again, and say whether the same places agree. Raises: typer.Exit; CouldNotRun."""
-    require_valid(path, data, _make_validator())
-    run = ComparisonRun.read(data["run"])
+def read_run(path: str, data: Mapping[str, Any]) -> ComparisonRun:
+    """The command in the data of a file that `compare --json` wrote.
+
+    Raises: CouldNotRun where the data are not valid, or name a target of Python's own library.
+    """
     from keras_ref.programs.targets import split_prefix
 
+    require_valid(path, data, _make_validator())
+    run = ComparisonRun.read(data["run"])
     refuse_library(split_prefix(target)[1] for target in (run.a, run.b))
+    return run
+
+
+def replay_comparison(path: str, data: Mapping[str, Any], *, json: str, html: str, junit: str, force: bool) -> None:
+    """Run a recorded comparison again, and say whether the same places agree. Raises: typer.Exit; CouldNotRun."""
+    run = read_run(path, data)
     out = make_console()
     out.print(f"replaying: {run.replay()}", markup=False, soft_wrap=True)
     found = _run(run, json=json, html=html, junit=junit, force=force, inputs=[path])

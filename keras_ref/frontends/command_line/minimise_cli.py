@@ -164,6 +164,8 @@ def _of_target(target: str, asked: Asked, report: Report | None = None) -> Work:
     from keras_ref.minimisation.minimise import minimise as run
 
     subject, *given = load_subject(target, unsafe=asked.unsafe)
+    inputs, weight = complete(subject, given, asked)
+    options = {} if weight is None else {"sample_weight": weight}
     module, _, name = target.partition(":")
     written_as: Expression = None
     if name:
@@ -171,12 +173,13 @@ def _of_target(target: str, asked: Asked, report: Report | None = None) -> Work:
         written_as = Item(made, 0) if given else made
     return lambda seconds, progress: run(
         subject,
-        *complete(subject, given, asked),
+        *inputs,
         report=report,
         seconds=seconds,
         progress=progress,
         written_as=written_as,
         updates=asked.updates,
+        **options,
         **select_options(subject, asked.options),
     )
 
@@ -199,19 +202,20 @@ def load_subject(target: str, *, unsafe: bool = False) -> tuple[Any, ...]:
     return tuple(part for i, part in enumerate(load_target(target, unsafe=unsafe)) if i == 0 or part is not None)
 
 
-def complete(subject: Any, given: list[Any], asked: Asked) -> tuple[Any, ...]:
-    """The inputs of a subject: of the data file, or drawn where a model comes without any."""
+def complete(subject: Any, given: list[Any], asked: Asked) -> tuple[tuple[Any, ...], Any]:
+    """The inputs of a subject and the weights of its samples: of the data file, or drawn where a model has none."""
     import keras
 
-    from keras_ref.inputs.targets import complete_data, load_data
+    from keras_ref.inputs.tables import load_data_of
+    from keras_ref.inputs.targets import complete_data
 
     if asked.data:
-        x, y, _ = load_data(asked.data)
-        return x, y
+        x, y, weight = load_data_of(subject, asked.data)
+        return (x, y), weight
     if isinstance(subject, keras.Model):
-        (_, x, y, _), _ = complete_data(subject, *given, seed=asked.options.get("seed", 0))
-        return x, y
-    return tuple(given)
+        (_, x, y, weight), _ = complete_data(subject, *given, seed=asked.options.get("seed", 0))
+        return (x, y), weight
+    return tuple(given), None
 
 
 def select_options(subject: Any, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,12 +233,12 @@ def select_options(subject: Any, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_report(path: str, asked: Asked) -> Work:
     """The first target of a report that fails."""
-    from keras_ref.frontends.command_line.compare_cli import ComparisonRun, is_comparison
+    from keras_ref.frontends.command_line.compare_cli import is_comparison, read_run
     from keras_ref.frontends.invocations.recorded import permit, read_json, read_recorded
 
     data = read_json(path)
     if is_comparison(data):
-        run = ComparisonRun.read(data["run"])
+        run = read_run(path, data)
         return _of_programs(run.a, run.b, replace(asked, data=run.data))
     recorded = permit(read_recorded(path), imports=asked.imports, unsafe=asked.unsafe)
     failing = [target for target, report in recorded.reports.items() if not report.ok]

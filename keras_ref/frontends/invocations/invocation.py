@@ -192,9 +192,11 @@ class Invocation:
             model, (x, y, weight) = target, load_data(self.data) if self.data else (None, None, None)
             call.options["backend"] = self.value("backend")
         else:
+            from keras_ref.inputs.tables import load_data_of
+
             model, x, y, weight = loaded or load_target(target, unsafe=self.value("unsafe"))
             if self.data:
-                x, y, weight = self._load_data(model)
+                x, y, weight = load_data_of(model, self.data)
             (model, x, y, weight), drawn = complete_data(model, x, y, weight, seed=self.value("seed"))
         report = find_check(call.verb)(
             model,
@@ -210,16 +212,6 @@ class Invocation:
         # a target keeps its own name: that of a model may be sequential_4
         name = getattr(model, "name", report.subject)
         return replace(report, subject=target + report.subject.removeprefix(name)), drawn
-
-    def _load_data(self, model: Any) -> tuple[Any, Any, Any]:
-        """x, y and sample_weight of the file that --data names, nested as the model takes them."""
-        from keras_ref.inputs.data import nest_numbered
-        from keras_ref.inputs.tables import is_table, read_table, split_table
-
-        if is_table(self.data):
-            return split_table(read_table(self.data), model)
-        x, y, weight = load_data(self.data)
-        return *nest_numbered(model, x, y), weight
 
     def _require_plain_target(self) -> None:
         """Raises: CouldNotRun for options that the process of another backend does not get."""

@@ -10,7 +10,6 @@ targets run unwatched.
 
 from __future__ import annotations
 
-import ctypes
 import io
 import json
 import os
@@ -22,10 +21,8 @@ from typing import Any
 
 from keras_ref.errors import CouldNotRun
 from keras_ref.frontends.endings.interruption import INTERRUPTED
-from keras_ref.supervision.supervise import WATCHED, describe_end
+from keras_ref.supervision.supervise import WATCHED, describe_end, end_with_parent
 
-#: prctl(2): the signal that this process gets when its parent ends
-PR_SET_PDEATHSIG = 1
 #: signals that are sent to the command, and are meant for the process that does the work
 PASSED_ON = frozenset((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
 #: sigaction(2): the kernel sent it, as a terminal's Ctrl-C, which reaches the child by itself
@@ -148,6 +145,6 @@ def _translate_status(status: int) -> int:
 
 def _end_with(parent: int) -> None:
     """Let this process end when its parent does."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    end_with_parent(signal.SIGTERM)
     if os.getppid() != parent:  # which has ended already
         os.kill(os.getpid(), signal.SIGTERM)
