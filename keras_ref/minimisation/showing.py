@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.inputs.releases import find_version
 from keras_ref.minimisation.cases import CLAIMS, HOOK, CallCase, Setup
 from keras_ref.minimisation.running import running
 from keras_ref.reports.escaping import make_printable

@@ -1,5 +1,5 @@
-"""A folder for temporary files that is full, or that a target fills in the middle: a verdict or one sentence, no earlier
-report is lost, and nothing is left.
+"""A folder for temporary files that is full, or that a target fills in the middle: a verdict or one sentence, no report lost,
+and nothing left.
 
 The folder is a disk in memory (tmpfs); only who may mount one can run these tests.
 """
