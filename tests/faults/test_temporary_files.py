@@ -1,6 +1,6 @@
-"""A folder for temporary files that is full, or that a target fills in the middle: a verdict or one sentence, no report lost,
-and nothing left.
+"""A folder for temporary files that is full, or that a target fills in the middle.
 
+The command says its verdict or one sentence, no earlier report is lost, and nothing is left.
 The folder is a disk in memory (tmpfs); only who may mount one can run these tests.
 """
 
