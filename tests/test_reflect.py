@@ -56,7 +56,7 @@ OPERATIONS = {
     "matrices": lambda x: ops.matmul(ops.expand_dims(x, 1), ops.expand_dims(x, -1)),
     "choices": lambda x: ops.where(x > 0, x, 0.1 * x),
     "roots": lambda x: ops.sqrt(ops.exp(x)) + ops.log(ops.maximum(x, 0.5)),
-    "an array": lambda x: x * np.arange(4.0) + np.ones(4),
+    "an array behind": lambda x: x * np.arange(4.0) + np.ones(4),
 }
 
 
