@@ -217,6 +217,16 @@ def test_bad_input_is_refused_when_it_is_made(options, sentence):
     assert str(caught.value) == sentence
 
 
+def test_the_first_samples_of_sparse_rows():
+    rows = np.where(X > 0, X, 0.0)
+    sparse = keras.Sequential([keras.Input((3,), sparse=True), keras.layers.Dense(2)])
+    sparse.compile("sgd", "mse")
+    check = GradientCheck((tf.sparse.from_dense(rows), Y), samples=4, on_failure="raise", effort="full")
+    sparse.fit(rows, Y, verbose=0, callbacks=[check])
+    (entries,) = {v.total for v in check.report.verdicts if v.name == "input"}
+    assert entries == np.count_nonzero(rows[:4])
+
+
 def test_options_that_there_are_not_are_refused_when_it_is_made():
     with pytest.raises(ValueError, match=r"^GradientCheck must have options of check_gradients. Received: efort. "):
         GradientCheck((X, Y), efort="full")

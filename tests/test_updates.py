@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_ref.checks.updates import check_updates
 from keras_ref.errors import BadInput
+from keras_ref.inputs.arrays import count_samples, take_samples
 
 SMALL = 1 + 1e-6
 X, Y = np.random.default_rng(1).normal(size=(4, 3)), np.random.default_rng(2).normal(size=(4, 1))
@@ -300,3 +301,30 @@ def test_an_error_that_nothing_explains_is_not_explained():
     )
     report = check_updates(dense_model(optimizer), X, Y, steps=1)
     assert report.failures and not any(v.looks_like for v in report.failures), report.explain()
+
+
+def given_as(form, x):
+    """Rows as a sparse or ragged tensor."""
+    return tf.sparse.from_dense(x) if form == "sparse" else tf.RaggedTensor.from_tensor(tf.constant(x))
+
+
+@pytest.mark.parametrize("size", [None, 2])
+def test_inputs_that_are_sparse(size):
+    """Steps on a SparseTensor, and on batches of it, are compared."""
+    model = keras.Sequential([keras.Input((3,), sparse=True), keras.layers.Dense(1, name="out")])
+    model.compile("sgd", "mse")
+    report = check_updates(model, given_as("sparse", np.where(X > 0, X, 0.0)), Y, batch_size=size)
+    assert report.ok, report.explain()
+    assert {(v.name, v.oracle) for v in report.verdicts} == {(v.path, "update") for v in model.trainable_variables}
+
+
+@pytest.mark.parametrize("form", ["sparse", "ragged"])
+@pytest.mark.parametrize(("start", "count"), [(0, 4), (1, 2), (2, 9)])
+def test_samples_of_every_form(form, start, count):
+    """A part of the samples, and how many there are, whatever form the rows have; None stays None."""
+    given = {"a": given_as(form, X), "b": [X, None]}
+    assert count_samples(given) == len(X)
+    taken = take_samples(given, start, count)
+    rows = tf.sparse.to_dense(taken["a"]) if form == "sparse" else taken["a"].to_tensor()
+    assert np.array_equal(rows, X[start : start + count]) and np.array_equal(taken["b"][0], X[start : start + count])
+    assert taken["b"][1] is None

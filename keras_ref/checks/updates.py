@@ -49,7 +49,7 @@ from keras_ref.evaluation.changed_state.restoration import Restoration
 from keras_ref.evaluation.keras_objects.naming import find_path
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.inputs import data as data_module
-from keras_ref.inputs.arrays import convert_data
+from keras_ref.inputs.arrays import convert_data, count_samples, take_samples
 from keras_ref.inputs.building import build_model
 from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
 from keras_ref.translation.from_keras import NoTwin, reflect_object
@@ -348,14 +348,8 @@ def _name_optimizer(optimizer: Any) -> str:
 
 def _make_batches(data: Data, steps: int, batch_size: int | None) -> list[Data]:
     """`steps` batches in order, round and round."""
-    samples = len(np.asarray(tf.nest.flatten(data.x)[0]))
+    samples = count_samples(data.x)
     size = min(batch_size or samples, samples)
     starts = range(0, samples - samples % size, size)
-
-    def take(part: Any, start: int) -> Any:
-        return tf.nest.map_structure(
-            lambda leaf: None if leaf is None else np.asarray(leaf)[start : start + size], part
-        )
-
-    order = [starts[i % len(starts)] for i in range(steps)]
-    return [Data(take(data.x, s), take(data.y, s), take(data.sample_weight, s)) for s in order]
+    parts = data.x, data.y, data.sample_weight
+    return [Data(*(take_samples(part, starts[i % len(starts)], size) for part in parts)) for i in range(steps)]

@@ -17,7 +17,7 @@ from keras_ref.checks import gradients
 from keras_ref.errors import find_user_stacklevel
 from keras_ref.evaluation.arguments import describe_value
 from keras_ref.evaluation.changed_state.float64 import restore_process_state
-from keras_ref.inputs.arrays import convert_data, take_first_batches
+from keras_ref.inputs.arrays import convert_data, take_first_batches, take_samples
 from keras_ref.inputs.targets import complete_data
 from keras_ref.options import project_keywords, read_settings
 from keras_ref.reports.verdict import GradientMismatch, Kind, Report
@@ -166,7 +166,4 @@ def _take_first(data: Any, samples: int) -> tuple[Any, ...]:
         return ()
     parts = data if isinstance(data, tuple) else (data,)
     found = convert_data(*parts)
-    return tuple(
-        keras.tree.map_structure(lambda leaf: None if leaf is None else np.asarray(leaf)[:samples], part)
-        for part in (found.x, found.y, found.sample_weight)
-    )
+    return tuple(take_samples(part, 0, samples) for part in (found.x, found.y, found.sample_weight))

@@ -72,6 +72,26 @@ def take_first_batches(x: Any, batches: int) -> list[Any]:
         return [tuple(one) if isinstance(one, list) else one for one in itertools.islice(iter(found), batches)]
 
 
+def count_samples(x: Any) -> int:
+    """How many samples data hold: that of the first of nested ones."""
+    first = tf.nest.flatten(x)[0]
+    return int(first.nrows()) if isinstance(first, tf.RaggedTensor) else int(np.shape(first)[0] or 0)
+
+
+def take_samples(part: Any, start: int, count: int) -> Any:
+    """`count` samples of x, y or weights from one on, or as many as there are."""
+
+    def take(leaf: Any) -> Any:
+        if isinstance(leaf, tf.SparseTensor):
+            left = min(count, leaf.shape[0] - start)
+            return tf.sparse.slice(leaf, [start, *[0] * (len(leaf.shape) - 1)], [left, *leaf.shape[1:]])
+        if isinstance(leaf, tf.RaggedTensor):
+            return leaf[start : start + count]
+        return None if leaf is None else np.asarray(leaf)[start : start + count]
+
+    return tf.nest.map_structure(take, part)
+
+
 def _join_batches(parts: tuple[Any, ...]) -> Any:
     """The batches of x, of y or of weights as one, along the first axis."""
     parts = tuple(as_arrays(part) for part in parts)
