@@ -1,4 +1,4 @@
-"""Arrays: their type, and what definitions share: an epsilon, absolute values, bounds, lengths, nested arguments."""
+"""Arrays: their type, and what definitions share: an epsilon, absolute values, bounds, lengths, indices, leaves."""
 
 from collections.abc import Iterable
 from typing import Any, TypeAlias
@@ -27,6 +27,11 @@ def unit(x: Array, axis: int | tuple[int, ...], epsilon: float = EPSILON) -> Arr
     """x / max(|x|, ε) with the Euclidean length along `axis`, or several axes together: a vector of zeros stays so."""
     y: Array = x / np.sqrt(at_least((x * x).sum(axis=axis, keepdims=True), epsilon**2))
     return y
+
+
+def index_of(entry: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The index of the entry that is at this place of a flattened array; () of a scalar."""
+    return tuple(int(i) for i in np.unravel_index(int(entry), shape))
 
 
 def leaves(values: Iterable[Any]) -> list[Any]:

@@ -32,7 +32,7 @@ from keras_ref.evaluation.keras_objects.real_parts import from_real_parts, real_
 from keras_ref.evaluation.many_digits.exact_graph import DIGITS, Graph
 from keras_ref.evaluation.many_digits.exact_numbers import Missing, exact
 from keras_ref.undoing import undoing
-from scratch.arrays import Array
+from scratch.arrays import Array, index_of
 
 #: the kinds of answer, beside those of a verdict
 SMOOTH_MATCH, KINK, NO_DERIVATIVE = "match", "kink", "no derivative"
@@ -312,7 +312,7 @@ def _compare(
     scale = max([usual, *slopes])
     sure: set[tuple[int, str]] = set()
     for place, e, said, truth in truths:
-        index = tuple(int(k) for k in np.unravel_index(e, np.shape(loss.arguments[place])))
+        index = index_of(e, np.shape(loss.arguments[place]))
         entry = Entry(
             claim=claim, argument=place, index=index, kind=SMOOTH_MATCH, autodiff=said, truth=float(truth.value)
         )

@@ -34,6 +34,7 @@ from keras_ref.evaluation.keras_objects.keras_parts import list_layers
 from keras_ref.evaluation.keras_objects.real_parts import is_real_or_complex
 from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.reports.verdict import Kind, Reason, Verdict
+from scratch.arrays import index_of
 from scratch.differences import UNIT
 
 #: the unit that Python code inside a graph is taken to compute in, where its noise says that it is not float64's
@@ -238,7 +239,7 @@ def _judge_overflow(name: str, dtypes: str, low: Any, exact: Any) -> Verdict:
         compared=low.size,
         total=low.size,
         counts={"nan": count} | ({"match": low.size - count} if count < low.size else {}),
-        worst=tuple(int(k) for k in np.unravel_index(i, low.shape)),
+        worst=index_of(i, low.shape),
         autodiff=float(np.ravel(low)[i]),
         numeric=float(np.ravel(exact)[i]),
         how=dtypes,

@@ -20,7 +20,7 @@ from keras_ref.comparison.sources.evidence import Evidence, Outcome
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.reports.verdict import Kind, Reason, Verdict
-from scratch.arrays import Array
+from scratch.arrays import Array, index_of
 
 if TYPE_CHECKING:  # mpmath is an extra
     from keras_ref.comparison.exact_slopes import ExactLoss, ExactSlope
@@ -195,7 +195,7 @@ def _judge(name: str, oracle: str, gradient: Any, *, digits: list[Digits]) -> Ve
         compared=len(digits),
         total=int(np.size(gradient)),
         counts={kind: n for kind, n in counts.items() if n},
-        worst=tuple(int(k) for k in np.unravel_index(worst.entry, np.shape(gradient))),
+        worst=index_of(worst.entry, np.shape(gradient)),
         autodiff=float(np.ravel(gradient)[worst.entry]),
         numeric=worst.truth,
         truncation=abs(worst.truth) * 10 ** (-worst.allowed / 2),

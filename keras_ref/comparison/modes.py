@@ -10,7 +10,7 @@ from keras_ref.comparison.sources.evidence import Evidence, Outcome
 from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed, shorten_error
 from keras_ref.evaluation.graphs.gradient_modes import COMPILE_ERRORS
 from keras_ref.reports.verdict import Kind, Reason, Verdict
-from scratch.arrays import Array
+from scratch.arrays import Array, index_of
 from scratch.differences import UNIT
 
 
@@ -76,7 +76,7 @@ def _compare_gradients(name: str, first: Autodiff, other: Autodiff) -> Verdict |
         compared=a.size,
         total=a.size,
         counts={"match": int(same.sum()), "mode-dependent": int((~same).sum())},
-        worst=tuple(int(k) for k in np.unravel_index(i, a.shape)),
+        worst=index_of(i, a.shape),
         autodiff=float(a.ravel()[i]),
         numeric=float(b.ravel()[i]),
         truncation=0.0,

@@ -26,6 +26,7 @@ from scratch.layers.patches import (
     extents,
     formatted,
     patches,
+    refuse_strided_dilation,
     restored,
 )
 from scratch.registry import layer
@@ -59,11 +60,7 @@ class Kernelled(Family):
 
     def check(self) -> None:
         """Strides and dilation do not go together."""
-        if max(self.strides) > 1 and max(self.dilation_rate) > 1:
-            raise ValueError(
-                "`strides` or `dilation_rate` must be 1. Received: "
-                f"strides={self.strides}, dilation_rate={self.dilation_rate}. Set one of them to 1."
-            )
+        refuse_strided_dilation(self.strides, self.dilation_rate)
 
     def columns(self, x: Array) -> Array:
         """The patches of x that the kernel is multiplied with, channels last."""

@@ -25,6 +25,7 @@ from scratch.layers.patches import (
     extents,
     formatted,
     patches,
+    refuse_strided_dilation,
     restored,
 )
 from scratch.layers.recurrent import Recurrent
@@ -58,11 +59,7 @@ class ConvLSTMCell(Cell):
 
     def check(self) -> None:
         """Strides and dilation do not go together."""
-        if max(self.strides) > 1 and max(self.dilation_rate) > 1:
-            raise ValueError(
-                "`strides` or `dilation_rate` must be 1. Received: "
-                f"strides={self.strides}, dilation_rate={self.dilation_rate}. Set one of them to 1."
-            )
+        refuse_strided_dilation(self.strides, self.dilation_rate)
 
     def state_shapes(self, x: Shape) -> tuple[Shape, ...]:
         last = x[1:-1] if self.data_format == "channels_last" else x[2:]

@@ -23,6 +23,15 @@ Rate2 = Annotated[tuple[int, ...], Integers(2, small=(1, 2))]
 Rate3 = Annotated[tuple[int, ...], Integers(3, small=(1, 2))]
 
 
+def refuse_strided_dilation(strides: Sequence[int], dilation_rate: Sequence[int]) -> None:
+    """Raises: ValueError where windows are both strided and dilated, which Keras refuses."""
+    if max(strides) > 1 and max(dilation_rate) > 1:
+        raise ValueError(
+            "`strides` or `dilation_rate` must be 1. Received: "
+            f"strides={tuple(strides)}, dilation_rate={tuple(dilation_rate)}. Set one of them to 1."
+        )
+
+
 def channels_last(x: Array, data_format: str) -> Array:
     """x with its channels on the last axis."""
     return x if data_format == "channels_last" else np.moveaxis(x, 1, -1)

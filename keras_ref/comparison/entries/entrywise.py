@@ -22,7 +22,7 @@ from keras_ref.comparison.sources.autodiff import SHARP, Autodiff
 from keras_ref.comparison.sources.oracles import Oracle
 from keras_ref.reports.heat_map import ErrorWindow
 from keras_ref.reports.verdict import Kind, Reason, Verdict, find_worst
-from scratch.arrays import Array
+from scratch.arrays import Array, index_of
 from scratch.differences import UNIT, Scheme
 from scratch.one_sided import TIERS
 
@@ -126,7 +126,7 @@ def summarize(found: EntryComparison, shape: tuple[int, ...], how: str) -> Verdi
     i = int(among[np.argmax(excess[among])])
     verdict = replace(
         verdict,
-        worst=tuple(int(k) for k in np.unravel_index(found.entries[i], shape)) if shape else (),
+        worst=index_of(found.entries[i], shape),
         autodiff=float(found.values[i]),
         numeric=float(estimate.value[i]),
         left=float(found.slopes.left.value[i]),

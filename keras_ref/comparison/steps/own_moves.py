@@ -15,7 +15,7 @@ import numpy as np
 from keras_ref.comparison.steps.optimizer_step import NumericGradient
 from keras_ref.comparison.steps.step_gradients import is_short_decimal
 from keras_ref.reports.verdict import Kind, Reason, Verdict
-from scratch.arrays import Array
+from scratch.arrays import Array, index_of
 from scratch.differences import UNIT
 
 #: units in the last place of its largest term that a weight is off after three operations, each off by half of one
@@ -141,7 +141,7 @@ def _judge(verdict: Verdict, move: OwnMove, rate: float | None) -> Verdict:
         compared=size,
         total=size,
         counts={"mismatch": int(wrong.sum()), "match": int((~wrong).sum())},
-        worst=tuple(int(k) for k in np.unravel_index(i, move.before.shape)) if move.before.shape else (),
+        worst=index_of(i, move.before.shape),
         autodiff=float(move.after.ravel()[i]),
         numeric=float((move.before - rate * _measure_slopes(move).slope).ravel()[i]),
         truncation=0.0,

@@ -15,7 +15,7 @@ from keras_ref.comparison.steps.step_losses import LossSlopes
 from keras_ref.comparison.steps.train_step_recording import Handover
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from keras_ref.translation.from_keras import NoTwin
-from scratch.arrays import Array
+from scratch.arrays import Array, index_of
 from scratch.differences import UNIT
 
 
@@ -112,7 +112,7 @@ def with_judgement(verdict: Verdict, handed: Array, judgement: Judgement, *, ste
         verdict=judgement.kind,
         looks_like=looks_like,
         counts=counts,
-        worst=tuple(int(k) for k in np.unravel_index(i, handed.shape)) if handed.shape else (),
+        worst=index_of(i, handed.shape),
         autodiff=float(handed.ravel()[i]),
         numeric=float(slopes.slope.ravel()[i]),
         rounding=float(allowed.ravel()[i]),

@@ -31,7 +31,7 @@ from keras_ref.evaluation.sparse_gradient import find_sparse_gradients
 from keras_ref.reports.heat_map import ErrorWindow
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from keras_ref.translation.exceptions import optimizers as mirrors
-from scratch.arrays import Array
+from scratch.arrays import Array, index_of
 from scratch.differences import UNIT
 from scratch.progress import Progress
 
@@ -252,7 +252,7 @@ def compare_variable(name: str, value: Array, predictions: StepPredictions, *, s
         compared=value.size,
         total=value.size,
         counts={"mismatch": differences.mismatches, "match": value.size - differences.mismatches},
-        worst=tuple(int(k) for k in np.unravel_index(i, value.shape)) if value.shape else (),
+        worst=index_of(i, value.shape),
         autodiff=float(value.ravel()[i]),
         numeric=float(predicted.ravel()[i]),
         truncation=0.0,

@@ -14,7 +14,7 @@ from keras_ref.comparison.two_programs.umpire import slope_at
 from keras_ref.comparison.two_programs.weight_matching import Matching, Pair
 from keras_ref.programs.program import Facts, Point, Program, Stage
 from keras_ref.reports.comparison import Matched, Row
-from scratch.arrays import Array
+from scratch.arrays import Array, index_of
 from scratch.progress import Progress
 
 #: the parts of a comparison, as its progress names them
@@ -147,11 +147,11 @@ def compare_arrays(stage: Stage, names: tuple[str, str], a: Array, b: Array, *, 
         difference = np.abs(first - second)
         both = (first == second) | (np.isnan(first) & np.isnan(second))
         difference = np.where(both, 0.0, np.nan_to_num(difference, nan=np.inf))
-    worst = np.unravel_index(int(np.argmax(difference)), difference.shape)
+    worst = index_of(np.argmax(difference), difference.shape)
     return replace(
         row,
         difference=float(difference[worst]),
-        worst=tuple(int(i) for i in worst),
+        worst=worst,
         value_a=float(first[worst]),
         value_b=float(second[worst]),
     )
