@@ -23,6 +23,7 @@ random_offset.py    random offsets of weights
 noise.py            the rounding error of a loss: the model of rounding
 rounding.py         arrays whose operations are off by rounding
 progress.py         the type of a progress callback
+releases.py         which releases are installed
 nudging/            the losses of a model at nudged weights
 gradient.py         the numeric gradient of a model
 training.py         training of a model by numeric gradients

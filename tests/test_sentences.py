@@ -1,4 +1,4 @@
-"""No sentence is long: in the documents, in docstrings and comments, in messages, and in the texts of the lesson."""
+"""No sentence is long: in the documents, docstrings, comments, messages, and the texts of the lesson. No file is."""
 
 import ast
 import json
@@ -15,6 +15,8 @@ from keras_ref.reports.reasons import Reason
 ROOT = Path(__file__).parents[1]
 #: words of a sentence, at most; of a reason, which is read in a line of a report, fewer
 LONGEST, LONGEST_REASON = 40, 30
+#: lines of a file of code, at most
+LINES = 400
 DOCUMENTS = sorted((ROOT / ".github").rglob("*.md"))
 MODULES = sorted(path for room in ("scratch", "keras_ref") for path in (ROOT / room).rglob("*.py"))
 #: where one ends and the next begins
@@ -96,6 +98,12 @@ def test_no_sentence_is_long(room):
 @pytest.mark.parametrize("reason", Reason)
 def test_no_reason_is_long(reason):
     assert max(len(text.split()) for text in (reason.sentence, reason.template)) <= LONGEST_REASON
+
+
+def test_no_file_is_long():
+    paths = [*MODULES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "keras_ref").rglob("*.js")]
+    lines = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in paths}
+    assert {path: count for path, count in lines.items() if count > LINES} == {}
 
 
 def test_long_sentences_are_found(tmp_path):
