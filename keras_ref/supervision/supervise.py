@@ -294,11 +294,11 @@ def remove_folder(folder: str) -> None:
         os.unlink(folder)  # noqa: PTH108 (where it is a link, or a file)
     with suppress(OSError):
         os.chmod(folder, 0o700)  # noqa: PTH101
-        _empty_folder(os.open(folder, OPENED))
+        _clear_folder(os.open(folder, OPENED))
         os.rmdir(folder)  # noqa: PTH106
 
 
-def _empty_folder(here: int) -> None:
+def _clear_folder(here: int) -> None:
     """Empty an open folder, which is then closed. One is open at a time, and no path is longer than a name."""
     down = list[str]()
     try:

@@ -30,6 +30,7 @@ OTHERWISE = {
     ("frontends/endings/exit_status.py", "_open_closed_streams"): "the null device",
     ("frontends/invocations/shared_check.py", "_write"): "a folder of its own, which is deleted",
     ("frontends/invocations/shared_check.py", "check_once"): "a folder of its own, which is deleted",
+    ("frontends/invocations/watching.py", "__init__"): "a file in memory",
     ("frontends/invocations/variable_names.py", "main"): "a file that the parent made for the answer",
     ("inputs/targets.py", "import_quietly"): "the error stream of the process",
     ("minimisation/running.py", "running"): "the null device",

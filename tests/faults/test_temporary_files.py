@@ -4,6 +4,7 @@ The command says its verdict or one sentence, no earlier report is lost, and not
 The folder is a disk in memory (tmpfs); only who may mount one can run these tests.
 """
 
+import errno
 import os
 import subprocess
 import sys
@@ -127,3 +128,14 @@ def test_a_folder_that_is_full(monkeypatch, tmp_path, capsys):
         "gradtwin: There must be a folder for temporary files that has space and may be written. Received: "
         f"{tmp_path}: No space left on device. Free some space, or name one in TMPDIR.\n"
     )
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EDQUOT], ids=errno.errorcode.get)
+def test_a_file_without_a_name_that_may_not_grow(number, capsys):
+    """Its process has a limit, perhaps one that the target has set."""
+
+    def command(**_):
+        raise OSError(number, os.strerror(number))
+
+    assert exit_status.run_application(command) == 2
+    assert capsys.readouterr().err.startswith(f"gradtwin: The output must be writable. Received: {os.strerror(number)}")

@@ -217,7 +217,8 @@ def _explain_stdout_fault(error: Exception) -> str:
         sys.stdout.flush()
     except OSError as again:
         return str(again.strerror)
-    return str(error.strerror) if error.filename is None and error.errno in (errno.ENOSPC, errno.EBADF) else ""
+    of_outputs = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF)
+    return str(error.strerror) if error.filename is None and error.errno in of_outputs else ""
 
 
 def _flush_all(status: int) -> int:

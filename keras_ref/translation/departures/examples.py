@@ -63,7 +63,8 @@ def compute_or_name_refusal(compute: Callable[[], Any]) -> Any:
 def run_example(departure: Departure) -> Answers:
     """Both answers of a departure's example. Keras's settings are put back.
 
-    Raises: RuntimeError where the example raises in a process of its own; otherwise what it raises itself.
+    Raises: RuntimeError where the example raises in a process of its own, OSError where there is no place for its
+    temporary files; otherwise what it raises itself.
     """
     function = load_examples()[departure.id]
     return run_in_own_process(function) if departure.own_process else run_here(function)
@@ -86,7 +87,8 @@ def run_here(function: Callable[[], Answers]) -> Answers:
 def run_in_own_process(function: Callable[[], Any]) -> Answers:
     """Whether a function of a module, run in a process of its own, ends that process by a signal.
 
-    The answers are "ends its process" or "goes on". Raises: RuntimeError where the function raises.
+    The answers are "ends its process" or "goes on". Raises: RuntimeError where the function raises; OSError where there
+    is no place for temporary files.
     """
     # with the kernels that TensorFlow takes by itself: gradtwin asks for others (see quiet_tensorflow)
     environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1"}
