@@ -227,3 +227,25 @@ def test_keras_3_is_left_as_it_was():
     before = keras.config.floatx(), keras.config.dtype_policy().name
     check_gradients(graph(), [ROWS, ROWS + 1], [ROWS[:, :2], ROWS[:, :1]])
     assert (keras.config.floatx(), keras.config.dtype_policy().name) == before
+
+
+@pytest.mark.parametrize(
+    ("loss", "weights"),
+    [
+        ({"zeta": "mae", "alpha": "mse"}, {"alpha": 2.0, "zeta": 3.0}),
+        (["mae", "mse"], {"alpha": 2.0, "zeta": 3.0}),
+        ({"alpha": "mse"}, [3.0, 2.0]),
+    ],
+    ids=["both by name", "weights by name", "one loss by name"],
+)
+def test_losses_and_weights_by_name(loss, weights):
+    """Keras 2 gives each output the loss and the weight of its name, whatever form the other has."""
+    a, b = tf_keras.Input((3,), name="second"), tf_keras.Input((2,), name="first")
+    joined = layers.Concatenate()([layers.Dense(2, "tanh")(a), layers.Dense(2)(b)])
+    model = tf_keras.Model([a, b], [layers.Dense(1, name="zeta")(joined), layers.Dense(2, name="alpha")(joined)])
+    model.compile("sgd", loss, loss_weights=weights)
+    rng = np.random.default_rng(0)
+    x = {"first": rng.normal(size=(4, 2)), "second": rng.normal(size=(4, 3))}
+    report = check_gradients(model, x, {"alpha": np.zeros((4, 2)), "zeta": np.ones((4, 1))}, wrt=("weights",))
+    assert report.ok, report.explain()
+    assert "twin" in {v.oracle for v in report.verdicts}

@@ -38,6 +38,7 @@ def of(names, place, *, form):
     return dict(reversed(found.items())) if form is dict else list(found.values())
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("by_name", [False, True], ids=["a list of outputs", "outputs by name"])
 @pytest.mark.parametrize("names", list(itertools.permutations(OUTPUTS)), ids=" ".join)
 def test_losses_and_targets(names, by_name):

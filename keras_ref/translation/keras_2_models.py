@@ -17,6 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_ref.evaluation.keras_objects.keras_parts import list_by_output
 from keras_ref.translation.specifications import NoTwin
 
 #: layers whose law did not change from Keras 2 to 3
@@ -106,7 +107,12 @@ def convert_model(model: Any, *, with_loss: bool, loss: Any = None) -> Keras3Mod
     if with_loss:
         compiled: Any = getattr(model, "compiled_loss", None)
         losses, weights = (loss, None) if loss is not None else (compiled._user_losses, compiled._user_loss_weights)
-        found.compile(optimizer=None, loss=tf.nest.map_structure(convert_loss, losses), loss_weights=weights)
+        count = len(found.outputs)
+        found.compile(
+            optimizer=None,
+            loss=[convert_loss(one) for one in list_by_output(model, losses, count)],
+            loss_weights=None if weights is None else list(list_by_output(model, weights, count)),
+        )
     return Keras3Model(found, translation.variables)
 
 

@@ -120,7 +120,7 @@ def list_by_output(model: Any, given: Any, count: int) -> tuple[Any, ...]:
 def _name_outputs(model: Any) -> list[Any]:
     """The names of a model's outputs as they are flattened: those under which it returns them, or their layers'."""
     graph = getattr(model, "_functional", None) or model
-    returned = getattr(graph, "_outputs_struct", None)
+    returned = getattr(graph, "_outputs_struct", None) or getattr(graph, "_nested_outputs", None)  # Keras 3, Keras 2
     if isinstance(returned, dict):
         return list(keras.tree.flatten(type(returned)((name, name) for name in returned)))
     return list(getattr(graph, "output_names", None) or ())
