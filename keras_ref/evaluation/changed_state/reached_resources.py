@@ -117,7 +117,7 @@ def _keep_resource(restoration: Restoration, one: Any) -> None:
 
 def _read_table(table: Any) -> list[Array]:
     """Keys and values of a table, copied: a dense table gives away the memory that it goes on to write."""
-    return [np.array(part.numpy()) for part in table.export()]
+    return [part.numpy() for part in table.export()]  # numpy() copies
 
 
 def _restore_table(table: Any, keys: Array, values: Array) -> None:
