@@ -25,6 +25,8 @@ from keras_ref.undoing import PACKAGES
 #: gradtwin's own packages, and those that tests are made of: what they hold is not the user's
 _OWN = r"(keras_ref|gradtwin|scratch|_?pytest|pluggy|hypothesis|xdist|execnet)(\.|$)"
 _LIBRARIES = re.compile(f"{PACKAGES}|{_OWN}")
+#: in the path of a file of an installed package
+_INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]")
 #: modules of Python's own whose classes hold what they are given in attributes
 _HOLDERS = frozenset(("collections", "queue", "argparse"))
 #: what Keras objects consist of, by the module of Keras that has the class
@@ -259,8 +261,12 @@ def _list_in_function(function: FunctionType) -> Collection[Any]:
 
 
 def _is_of_its_module(function: FunctionType) -> bool:
-    """Whether the code of a function is of the user's module. That of one that a library decorated is the library's."""
-    return is_of_users(function.__globals__.get("__name__"))
+    """Whether the code of a function is of the user's module: that of one that a library decorated is the library's.
+
+    What the code of an installed package names is not followed, which would lead through the whole of it.
+    """
+    is_installed = _INSTALLED.search(function.__code__.co_filename) is not None
+    return not is_installed and is_of_users(function.__globals__.get("__name__"))
 
 
 def _find_modules(function: FunctionType) -> Iterator[tuple[ModuleType, frozenset[str]]]:
