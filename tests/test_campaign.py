@@ -1,9 +1,6 @@
 """The campaign: operations by themselves, at points where derivatives go wrong; its file; what it accuses."""
 
 import json
-import sys
-import threading
-import time
 
 import numpy as np
 import pytest
@@ -50,20 +47,6 @@ def test_how_an_operation_is_called(name, expected):
         assert expected in CALLS or name == "keras.ops.segment_max"
     else:
         assert isinstance(found, NotCalled) and found.reason.startswith(expected)
-
-
-def test_a_campaign_that_is_stopped(monkeypatch):
-    """Ctrl-C between two results ends the processes, which would go on for as long as they have operations."""
-    waiting = "import json, time; print(json.dumps({}), flush=True); time.sleep(600)".format(
-        "{'name': 'a', 'counts': {}, 'accusations': [], 'reason': '', 'gradients': []}"
-    )
-    monkeypatch.setattr(run, "own_command", lambda *_: [sys.executable, "-c", waiting])
-    begun = time.monotonic()
-    results = run.run_campaign(["a", "b", "c", "d"], workers=2)
-    assert next(results).name == "a"
-    results.close()
-    assert time.monotonic() - begun < 30
-    assert not [thread for thread in threading.enumerate() if "ThreadPoolExecutor" in thread.name]
 
 
 @pytest.fixture

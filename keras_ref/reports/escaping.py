@@ -16,8 +16,10 @@ _TICKS = re.compile("`+")
 
 
 def make_printable(text: str) -> str:
-    r"""A text as one line of characters that are seen: what is not printable (ESC, NUL, a newline, a mark that turns
-    the direction of writing) as an escape such as \\x1b, and no command of a CI service at its start."""
+    r"""A text as one line of characters that are seen, and no command of a CI service at its start.
+
+    What is not printable (ESC, NUL, a newline, a mark that turns the direction of writing) is an escape such as \x1b.
+    """
     shown = str(text)
     if not shown.isprintable():
         shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown)

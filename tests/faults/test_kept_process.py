@@ -248,3 +248,17 @@ def test_what_a_callback_for_progress_has_is_its_callers():
     before, told = watching.calls, len(watching.told)
     check_layer(layer, ONE)
     assert (watching.calls, len(watching.told)) == (before, told)
+
+
+def test_what_is_the_callers_goes_on():
+    """A callback for progress notes what it is told, in itself and in its class."""
+
+    class Noting:
+        told, seen = 0, []
+
+        def __call__(self, *_):
+            Noting.told += 1
+            self.seen.append(1)
+
+    assert check_gradients(model_of(keras.layers.Dense(1)), ONE, ONE, progress=Noting()).ok
+    assert Noting.told == len(Noting.seen) > 0
