@@ -36,6 +36,7 @@ def place(tmp_path, monkeypatch):
     place.mkdir()
     (kept / "file").write_text("mine")
     monkeypatch.setattr("tempfile.tempdir", str(place))
+    monkeypatch.setenv("TMPDIR", str(place))
     monkeypatch.setenv("GRADTWIN_KEPT", str(kept))
     monkeypatch.setenv("GRADTWIN_FAULT_MARK", MARK)
     yield place
@@ -165,4 +166,5 @@ def test_folders_of_any_depth_are_removed(place):
             before, here = here, os.open("folder", os.O_RDONLY, dir_fd=here)
             os.close(before)
         os.close(here)
+    assert list(place.iterdir()) == []
     remove_folder(folder)  # which is harmless where it is gone
