@@ -112,8 +112,11 @@ def test_a_journal_needs_no_disk(disk, monkeypatch):
 
 def test_what_an_isolated_command_cannot_write(tmp_path):
     """The option is none that somebody has given."""
-    said = f"gradtwin: --json must name a file that can be written. Received: {tmp_path}/report.json: No space left"
-    with pytest.raises(CouldNotRun, match=r"^There must be a folder for temporary files .*, which is full\. Free some"):
+    path = f"{tmp_path}/report.json: No space left"
+    said = f"gradtwin: --json must name a file that can be written. Received: {path}. Choose another path."
+    with pytest.raises(
+        CouldNotRun, match=r"^There must be a folder for temporary files .*/report.json: No space left\. Free some"
+    ):
         raise_refusal(End(status=2, limit="", stderr=said), str(tmp_path))
 
 

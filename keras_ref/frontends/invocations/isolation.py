@@ -73,7 +73,7 @@ def raise_refusal(end: End, folder: str = "") -> None:
     if end.limit or not last.startswith(PREFIX):
         return
     if end.status == 2 and folder and folder in last:
-        raise refuse_temporary_files(f"{Path(folder).parent}, which is full")
+        raise refuse_temporary_files(last.partition("Received: ")[2].partition(". Choose")[0])
     if end.status == 2:
         raise CouldNotRun(last.removeprefix(PREFIX))
     if end.status == 3:
