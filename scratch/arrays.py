@@ -18,14 +18,14 @@ def absolute(x: Array) -> Array:
     return np.where(x.real < 0, -x, x)
 
 
-def at_least(x: Array, low: float) -> Array:
+def clip_below(x: Array, low: float) -> Array:
     """max(x, low) by the real part; what is not a number stays so."""
     return np.where(x.real < low, low, x).astype(x.dtype, copy=False)
 
 
 def unit(x: Array, axis: int | tuple[int, ...], epsilon: float = EPSILON) -> Array:
     """x / max(|x|, ε) with the Euclidean length along `axis`, or several axes together: a vector of zeros stays so."""
-    y: Array = x / np.sqrt(at_least((x * x).sum(axis=axis, keepdims=True), epsilon**2))
+    y: Array = x / np.sqrt(clip_below((x * x).sum(axis=axis, keepdims=True), epsilon**2))
     return y
 
 

@@ -204,7 +204,7 @@ def test_weights_that_are_clipped_after_a_step():
     assert report.ok, report.explain()
     clipped = [v.reason for v in report.verdicts if v.reason_code == "own-step-moves"]
     assert len(clipped) == 2
-    assert all(reason.endswith("and clips this weight to [-0.1, 0.1]") for reason in clipped)
+    assert all(reason.endswith("the model's own train step clips this weight to [-0.1, 0.1]") for reason in clipped)
 
 
 class Decaying(Own):

@@ -87,7 +87,7 @@ CASES = {
     ),
     "different numbers of samples": (
         lambda: check_gradients(model(), X, Y[:3]),
-        "`x`, `y` and `sample_weight` must have the same number of samples. Received: [3, 4]. Pass matching batches.",
+        "`x` and `y` must have the same number of samples. Received: [3, 4]. Pass matching batches.",
     ),
     "no weights": (
         lambda: check_gradients(
@@ -331,7 +331,7 @@ CASES = {
     ),
     "negative epochs": (
         lambda: fit(TWIN, WEIGHTS, X, Y, loss="MeanSquaredError", epochs=-1),
-        "`epochs` must be at least 0. Received: epochs=-1. Pass a whole number of passes.",
+        "`epochs` must be a whole number, at least 0. Received: epochs=-1. Pass 1, say.",
     ),
     "a model without twin": (lambda: reflect(Sub(name="sub")), None),
 }

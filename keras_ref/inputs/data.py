@@ -58,14 +58,13 @@ def validate_data(model: Any, x: Any, y: Any = None, sample_weight: Any = None) 
                 )
     samples = {
         _read_shape(leaf)[0] or 0
-        for part in (x, y, sample_weight)
+        for part in (x, y)
         for leaf in tf.nest.flatten(part)
         if leaf is not None and _read_shape(leaf)
     }
     if len(samples) > 1:
         raise BadInput(
-            "`x`, `y` and `sample_weight` must have the same number of samples. Received: "
-            f"{sorted(samples)}. Pass matching batches."
+            f"`x` and `y` must have the same number of samples. Received: {sorted(samples)}. Pass matching batches."
         )
 
 

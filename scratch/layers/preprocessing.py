@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from scratch.arrays import EPSILON, Array, at_least
+from scratch.arrays import EPSILON, Array, clip_below
 from scratch.fields import Domain, Positive, Shape, Size, is_integer, is_real
 from scratch.layers.base import Layer, Weights
 from scratch.layers.normalization import Axes, shape_with
@@ -130,7 +130,7 @@ class Normalization(Layer):
             for place, length in zip(places[len(places) - moment.ndim :], moment.shape, strict=True):
                 shape[place] = length
             moments.append(moment.reshape(shape))
-        mean, deviation = moments[0], at_least(np.sqrt(moments[1]), EPSILON)
+        mean, deviation = moments[0], clip_below(np.sqrt(moments[1]), EPSILON)
         return mean + x * deviation if self.invert else (x - mean) / deviation
 
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
-from scratch.arrays import EPSILON, Array, at_least
+from scratch.arrays import EPSILON, Array, clip_below
 from scratch.fields import AtLeast, Domain, Shape, Size, is_real
 from scratch.layers.base import Layer, Response, Weights
 from scratch.layers.patches import DataFormat, Padding, channels_last, patches
@@ -137,7 +137,7 @@ class STFTSpectrogram(Layer):
             times[[0, -1]] = 1
             y = power * times
         else:
-            y = np.sqrt(at_least(power, EPSILON))
+            y = np.sqrt(clip_below(power, EPSILON))
             y = np.log(y) if self.mode == "log" else y
         if self.expand_dims:
             return y.transpose(0, 2, 3, 1) if self.data_format == "channels_last" else y

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scratch.arrays import Array, at_least
+from scratch.arrays import Array, clip_below
 from scratch.fields import Domain, OneHot, Real, Shape, Signs, Size
 from scratch.losses.base import Loss, aligned, shape_with
 from scratch.losses.regression import MeanOfEntries
@@ -26,7 +26,7 @@ class Hinge(MeanOfEntries):
     """
 
     def entry(self, y_true: Array, y_pred: Array) -> Array:
-        return at_least(1 - signs(y_true) * y_pred, 0.0)
+        return clip_below(1 - signs(y_true) * y_pred, 0.0)
 
     def domains(self) -> tuple[Domain, Domain]:
         return Signs(), Real()
@@ -59,7 +59,7 @@ class CategoricalHinge(Loss):
         others = (1 - t) * p
         first = np.expand_dims(others.real.argmax(axis=-1), -1)
         wrong = np.take_along_axis(others, first, axis=-1)[..., 0]
-        return at_least(wrong - (t * p).sum(axis=-1) + 1, 0.0)
+        return clip_below(wrong - (t * p).sum(axis=-1) + 1, 0.0)
 
     def shapes(self, size: Size) -> tuple[Shape, Shape]:
         shape = shape_with(size, smallest=2)

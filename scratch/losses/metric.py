@@ -9,7 +9,7 @@ import numpy as np
 
 from scratch.activations.axes import Axis
 from scratch.activations.smooth import softplus
-from scratch.arrays import Array, at_least, unit
+from scratch.arrays import Array, clip_below, unit
 from scratch.fields import Above, Domain, Index, Real, Shape, Size
 from scratch.losses.base import Loss, aligned, log_sum_exp
 from scratch.losses.probabilistic import AlongAxis
@@ -65,10 +65,10 @@ class Circle(Loss):
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         label = y_true.astype(int).reshape(-1)
-        distance = at_least(1 - y_pred @ y_pred.T, 0.0)
+        distance = clip_below(1 - y_pred @ y_pred.T, 0.0)
         alike = label[:, None] == label
-        far = at_least(self.margin + distance, 0.0) * (distance - self.margin)
-        near = at_least(1 + self.margin - distance, 0.0) * (1 - self.margin - distance)
+        far = clip_below(self.margin + distance, 0.0) * (distance - self.margin)
+        near = clip_below(1 + self.margin - distance, 0.0) * (1 - self.margin - distance)
         others = log_sum_exp(np.where(alike, -np.inf, self.gamma * near), axis=-1)
         if self.remove_diagonal:
             alike = alike & ~np.eye(len(label), dtype=bool)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import numpy as np
 
-from scratch.arrays import EPSILON, Array, absolute, at_least
+from scratch.arrays import EPSILON, Array, absolute, clip_below
 from scratch.fields import Above, Domain, Positive
 from scratch.losses.base import Loss, aligned
 from scratch.registry import loss
@@ -61,7 +61,7 @@ class MeanAbsolutePercentageError(MeanOfEntries):
     """
 
     def entry(self, y_true: Array, y_pred: Array) -> Array:
-        return 100 * absolute(y_true - y_pred) / at_least(absolute(y_true), EPSILON)
+        return 100 * absolute(y_true - y_pred) / clip_below(absolute(y_true), EPSILON)
 
 
 @loss
@@ -74,7 +74,7 @@ class MeanSquaredLogarithmicError(MeanOfEntries):
     """
 
     def entry(self, y_true: Array, y_pred: Array) -> Array:
-        values: Array = (np.log(at_least(y_true, EPSILON) + 1) - np.log(at_least(y_pred, EPSILON) + 1)) ** 2
+        values: Array = (np.log(clip_below(y_true, EPSILON) + 1) - np.log(clip_below(y_pred, EPSILON) + 1)) ** 2
         return values
 
     def domains(self) -> tuple[Domain, Domain]:

@@ -79,7 +79,7 @@ ROW = Row(stage="forward", a="a", b="b", difference=0.0, allowed=0.1)
 
 def stub(patch):
     """In the place of what commands compute: something of theirs to write."""
-    patch.setattr(run, "run_campaign", lambda names, **options: [r for r in RESULTS if r.name in names])
+    patch.setattr(run, "run_campaign", lambda names, **options: (r for r in RESULTS if r.name in names))
     finding = load_findings()[0]
     found = [Standing(finding=finding, state="still there", said="1")]
     patch.setattr(standing, "find_standings", lambda findings: found)

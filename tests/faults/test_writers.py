@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from test_all_outputs import COMMANDS, STATUS, stub
@@ -196,7 +197,9 @@ def test_a_target_that_changes_the_working_directory(gradtwin, tmp_path, monkeyp
     monkeypatch.setattr(compare_cli.ComparisonRun, "run", changing(compare_cli.ComparisonRun.run))
     monkeypatch.setattr(minimise_cli, "open_subject", changing(minimise_cli.open_subject))
     monkeypatch.setattr(lesson, "make", changing(lesson.make))
-    monkeypatch.setattr("keras_ref.lesson.lesson_model.load_lesson_model", changing(lambda *_, **__: None))
+    monkeypatch.setattr(
+        "keras_ref.lesson.lesson_model.load_lesson_model", changing(lambda *_, **__: SimpleNamespace(labels=()))
+    )
     finished = gradtwin(*arguments, *(part for pair in outputs.items() for part in pair))
     assert finished.status == STATUS.get(name, 0), finished.err
     assert {file: (elsewhere / file).read_text() for file in outputs.values()} == dict.fromkeys(

@@ -273,7 +273,8 @@ def _find_modules(function: FunctionType) -> Iterator[tuple[ModuleType, frozense
     """(module, names) of the user's modules that a function names, with what else it names that they have."""
     read = find_names(function.__code__).read
     for name in read:
-        module = function.__globals__.get(name) or sys.modules.get(name)  # imported in the function
+        variables = function.__globals__
+        module = variables[name] if name in variables else sys.modules.get(name)  # imported in the function
         if isinstance(module, ModuleType) and is_of_users(module.__name__):
             yield module, frozenset(one for one in read if one in vars(module))
 
