@@ -56,6 +56,8 @@ def installed(tmp_path, monkeypatch):
         folder.mkdir()
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
         (folder / "RECORD").write_text(f"{module}/__init__.py,,\n")
+        (tmp_path / module).mkdir(exist_ok=True)  # Python 3.12 lists files that are there
+        (tmp_path / module / "__init__.py").touch()
         for one in kept:
             one.cache_clear()
 
