@@ -181,7 +181,7 @@ def test_what_to_know_of_recipe_2(shown, driver):
     assert said == [
         (
             "Two of its three ReLU units start dead and the third dies in the first step: from epoch 2 on only the "
-            "output bias learns."
+            "output bias learns. Source: V. Kishore Ayyadevara, Neural Networks with Keras Cookbook (2019), chapter 1."
         ),
         *(
             (

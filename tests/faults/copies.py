@@ -26,11 +26,10 @@ ALONE, AT_ONCE = 0.5, 8
 class Copies:
     """Copies of this process: each raises an error where it is made, and tells what that has changed."""
 
-    def __init__(self):
+    def __init__(self, folder):
         self.told_to = None  # in a copy: where it tells
         self.found, self.stuck, self._running = [], [], {}
-        # a copy ends at once, and AutoGraph would not remove what it has written for it
-        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        self._folder = folder  # for temporary files: a copy ends at once, and AutoGraph would not remove its own
 
     def raise_in_copy(self, place, error):
         """Copy this process, and raise the error in the copy."""
@@ -49,7 +48,7 @@ class Copies:
         if not copy:
             random.setstate(state)  # Python seeds a copy anew
             gc.disable()  # a collection would touch, and so copy, all memory
-            tempfile.tempdir = self._folder.name
+            tempfile.tempdir = self._folder
             self.told_to = write
             return True
         os.close(write)
@@ -165,25 +164,27 @@ def interrupted_copies(call, changed, *, errors, choose):
     An error that is caught lets a copy go on, perhaps to where TensorFlow waits for its other threads, which a copy
     does not have: such a place is tried again in this process.
     """
-    copies, ended = Copies(), ""
+    ended = ""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        copies = Copies(folder)
 
-    def at_line(frame):
-        place = None if copies.told_to is not None else choose(frame)
-        if place is not None:
-            for error in errors:
-                copies.raise_in_copy(place, error)
+        def at_line(frame):
+            place = None if copies.told_to is not None else choose(frame)
+            if place is not None:
+                for error in errors:
+                    copies.raise_in_copy(place, error)
 
-    try:
-        with tracing(at_line):
-            call()
-    except BaseException as error:
-        if copies.told_to is None:
-            raise
-        ended = type(error).__name__
-    if copies.told_to is not None:
-        sys.settrace(None)
-        copies.tell(ended, changed)
-    copies.wait()
+        try:
+            with tracing(at_line):
+                call()
+        except BaseException as error:
+            if copies.told_to is None:
+                raise
+            ended = type(error).__name__
+        if copies.told_to is not None:
+            sys.settrace(None)
+            copies.tell(ended, changed)
+        copies.wait()
     again = []
     for place, error in copies.stuck:
         ended = "interrupted" if interrupted_at(call, place[:2], error) else "not reached"
