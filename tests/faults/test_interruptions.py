@@ -22,7 +22,7 @@ from subjects import MORE, SUBJECTS, X, Y, plain_model, subject
 
 from keras_ref import check_function, check_gradients, check_updates
 from keras_ref.errors import BadInput
-from keras_ref.evaluation.changed_state.restoration import Restoration
+from keras_ref.evaluation.changed_state.restoration import Restoration, find_outermost
 from keras_ref.minimisation.search import Search
 
 #: a generator of its own: the global one is part of what is compared
@@ -143,13 +143,16 @@ def test_a_block_that_was_cut_off_and_is_ended_late_harms_no_other():
         late.__enter__()
         late.set_attribute(owner, "name_of_the_fault", 1)
     assert not hasattr(owner, "name_of_the_fault")  # undone by the block around it
+    assert find_outermost() is None  # and ended with it
     with Restoration() as other:
         late.__exit__(None, None, None)
+        assert find_outermost() is other
         other.set_attribute(owner, "name_of_the_fault", 2)
         with Restoration() as inner:
             inner.set_attribute(owner, "name_of_the_fault", 3)
         assert owner.name_of_the_fault == 2
     assert not hasattr(owner, "name_of_the_fault")
+    assert find_outermost() is None
 
 
 def check_in_two_threads(model, times):

@@ -81,10 +81,15 @@ class Restoration:
             self.leave()
 
     def leave(self) -> None:
-        """End the block: the one around it is the innermost again, and has nothing left to undo of this one."""
-        if (
-            _PRESENT.restoration is self
-        ):  # not so where a block that was cut off is ended late, by the garbage collector
+        """End the block: the one around it is the innermost again, and has nothing left to undo of this one.
+
+        With it end those inside it that were cut off. One of them that is ended late, by the garbage collector, is no
+        longer among the open ones, and changes nothing.
+        """
+        inside = _PRESENT.restoration
+        while inside is not None and inside is not self:
+            inside = inside._around
+        if inside is self:
             _PRESENT.restoration = self._around
         if self._around is not None and not self._steps:
             with suppress(ValueError):
