@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import speed
 
-pytest.importorskip("pytest_benchmark")
+pytest.importorskip("pytest_benchmark", reason="needs gradtwin[benchmark]")
 
 
 @pytest.mark.parametrize("name", ["small", "large"])

@@ -9,33 +9,17 @@ import types
 from array import array
 
 import keras
-import numpy as np
 import pytest
 import tensorflow as tf
+from scaling import ONE, Scaling, model_of
+from scaling import VERBS as VERBS_OF_LAYERS
 
-from keras_ref import check_function, check_gradients, check_layer, check_updates, compare
-
-ONE = np.ones((1, 1))
+from keras_ref import check_function
 
 CALLS, SEEN, HELPER = 0, [], types.ModuleType("helper_of_faults")
 HELPER.calls, HELPER.seen = 0, []
 exec("def add():\n    global calls\n    calls += 1\n    seen.append(calls)", vars(HELPER))
 sys.modules[HELPER.__name__] = HELPER
-
-
-class Scaling(keras.layers.Layer):
-    """x w, and whatever else a call does."""
-
-    def __init__(self, write):
-        super().__init__()
-        self.write = write
-
-    def build(self, shape):
-        self.w = self.add_weight(shape=(), initializer="ones", name="w")
-
-    def call(self, x):
-        self.write()
-        return x * self.w
 
 
 class Base:
@@ -216,19 +200,9 @@ WRITERS = (
     by_default, by_partial, by_traced_function, by_decorated_function, by_list_of_a_class, by_holders,
     by_module_of_tensorflow,
 )  # fmt: skip
-VERBS = {
-    "layer": lambda layer, model: check_layer(layer, ONE),
+VERBS = VERBS_OF_LAYERS | {
     "function": lambda layer, model: check_function(lambda x: layer(x), ONE),  # noqa: PLW0108 (a closure)
-    "gradients": lambda layer, model: check_gradients(model, ONE, ONE),
-    "updates": lambda layer, model: check_updates(model, ONE, ONE, steps=1),
-    "comparison": lambda layer, model: compare(model, model, ONE, ONE, steps=1),
 }
-
-
-def model_of(layer):
-    model = keras.Sequential([keras.Input((1,)), layer])
-    model.compile("sgd", "mse")
-    return model
 
 
 @pytest.mark.parametrize("verb", VERBS)

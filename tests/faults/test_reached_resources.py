@@ -2,45 +2,18 @@
 
 import threading
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from scaling import ONE, VERBS, Scaling, model_of
 
-from keras_ref import check_function, check_gradients, check_layer, check_updates, compare
+from keras_ref import check_gradients, check_layer
 from keras_ref.errors import BadInput
-
-ONE = np.ones((1, 1))
-
-
-class Scaling(keras.layers.Layer):
-    """x w, and whatever else a call does."""
-
-    def __init__(self, use):
-        super().__init__()
-        self._use = use  # a closure, which hides what it uses
-
-    def build(self, shape):
-        self.w = self.add_weight(shape=(), initializer="ones", name="w")
-
-    def call(self, x):
-        self._use()
-        return x * self.w
-
-
-VERBS = {
-    "layer": lambda layer, model: check_layer(layer, ONE),
-    "function": lambda layer, model: check_function(layer, ONE),
-    "gradients": lambda layer, model: check_gradients(model, ONE, ONE),
-    "updates": lambda layer, model: check_updates(model, ONE, ONE, steps=1),
-    "comparison": lambda layer, model: compare(model, model, ONE, ONE, steps=1),
-}
 
 
 def built(use):
     layer = Scaling(use)
-    model = keras.Sequential([keras.Input((1,)), layer])
-    model.compile("sgd", "mse")
+    model = model_of(layer)
     model(ONE)
     return layer, model
 
@@ -173,7 +146,7 @@ def queue():
 def test_a_queue_is_refused_before_anything_is_taken(verb, eagerly):
     found = queue()
     layer, model = built(lambda: None)
-    layer._use = found.dequeue
+    layer.write = found.dequeue
     tf.config.run_functions_eagerly(run_eagerly=eagerly)
     try:
         with pytest.raises(
@@ -188,7 +161,7 @@ def test_a_queue_is_refused_before_anything_is_taken(verb, eagerly):
 def test_an_iterator_whose_place_cannot_be_saved_is_refused():
     found = iterator_of_a_generator()
     layer, model = built(lambda: None)
-    layer._use = lambda: next(found)
+    layer.write = lambda: next(found)
     with pytest.raises(BadInput, match=r"^What a call takes from an iterator must go back .* cannot be saved"):
         check_gradients(model, ONE, ONE)
     assert int(next(found)) == 0

@@ -7,27 +7,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from scaling import ONE, VERBS, Scaling, model_of
 from tensorflow.python.eager import record
 
-from keras_ref import check_function, check_gradients, check_layer, check_updates, compare
+from keras_ref import check_function, check_gradients, check_layer
 from keras_ref.errors import BadInput
-
-ONE = np.ones((1, 1))
-
-
-class Scaling(keras.layers.Layer):
-    """x w, and whatever else a call does."""
-
-    def __init__(self, write):
-        super().__init__()
-        self._write = write  # a closure, which hides the variable
-
-    def build(self, shape):
-        self.w = self.add_weight(shape=(), initializer="ones", name="w")
-
-    def call(self, x):
-        self._write()
-        return x * self.w
 
 
 def in_closure():
@@ -81,20 +65,12 @@ REACHED = (
     in_closure, in_closure_of_keras, in_module, in_generator, in_generator_of_keras, by_raw_operation,
     in_python_that_a_graph_calls, of_another_shape,
 )  # fmt: skip
-VERBS = {
-    "layer": lambda layer, model: check_layer(layer, ONE),
-    "function": lambda layer, model: check_function(layer, ONE),
-    "gradients": lambda layer, model: check_gradients(model, ONE, ONE),
-    "updates": lambda layer, model: check_updates(model, ONE, ONE, steps=1),
-    "comparison": lambda layer, model: compare(model, model, ONE, ONE, steps=1),
-}
 
 
 def require_kept(make, verb):
     write, variable = make()
     layer = Scaling(write)
-    model = keras.Sequential([keras.Input((1,)), layer])
-    model.compile("sgd", "mse")
+    model = model_of(layer)
     before = variable.numpy()
     model(ONE)
     assert not np.array_equal(before, variable.numpy())
