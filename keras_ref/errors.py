@@ -194,29 +194,39 @@ def find_place(error: BaseException) -> str:
     if isinstance(error, SyntaxError):  # which says so itself
         return ""
     frames = traceback.extract_tb(error.__traceback__)
-    own = next((f for f in reversed(frames) if _is_of_user(f.filename)), None)
+    own = next((f for f in reversed(frames) if is_of_user(f.filename)), None)
     return "" if own is None else f" ({_shorten_path(own.filename)}:{own.lineno})"
 
 
 def find_user_stacklevel() -> int:
     """The `stacklevel` by which a warning of the calling function points at the code of a user; 2 without any."""
     level, frame = 0, inspect.currentframe()
-    while frame is not None and not _is_of_user(frame.f_code.co_filename):
+    while frame is not None and not is_of_user(frame.f_code.co_filename):
         level, frame = level + 1, frame.f_back
     return 2 if frame is None else level
 
 
 #: files that are not a user's: gradtwin, Python's own library, and the libraries that gradtwin is about
-_OWN = (str(Path(__file__).parent) + os.sep, str(Path(__file__).parents[1] / "scratch") + os.sep)
-_PYTHON = sysconfig.get_path("stdlib") + os.sep
-_PACKAGES = re.compile(r"[/\\]site-packages[/\\]")
-_LIBRARIES = re.compile(r"[/\\]site-packages[/\\](keras|tensorflow|tf_keras|numpy|jax|torch)[/\\]")
+_OWN = tuple(os.path.realpath(Path(__file__).parents[1] / name) + os.sep for name in ("keras_ref", "scratch"))
+_PYTHON = os.path.realpath(sysconfig.get_path("stdlib")) + os.sep
+_PACKAGES = re.compile(r"[/\\](site|dist)-packages[/\\]")
+_LIBRARIES = re.compile(_PACKAGES.pattern + r"(keras|tensorflow|tf_keras|numpy|jax|torch)[/\\]")
+#: code that was typed, as the user's; other code without a file is made by Python and libraries
+_TYPED = ("<stdin", "<ipython", "<doctest", "<string")
 
 
-def _is_of_user(file: str) -> bool:
-    if file.startswith(("<", *_OWN)) or "__autograph_generated_file" in file or _LIBRARIES.search(file):
+def is_of_user(file: str) -> bool:
+    """Whether a file of Python code is the user's, or of a library that they chose: not of gradtwin, Python, Keras,
+    TensorFlow, NumPy, JAX or PyTorch.
+
+    file   as the code object names it; code that was typed has a name in angle brackets
+    """
+    if file.startswith("<"):
+        return file.startswith(_TYPED)
+    path = os.path.realpath(file)
+    if path.startswith(_OWN) or "__autograph_generated_file" in path or _LIBRARIES.search(path):
         return False
-    return not file.startswith(_PYTHON) or _PACKAGES.search(file) is not None
+    return not path.startswith(_PYTHON) or _PACKAGES.search(path) is not None
 
 
 def _shorten_path(file: str) -> str:

@@ -5,6 +5,7 @@ slope. From the ground up:
 
 arrays.py           the type of arrays
 fields.py           domains of fields: which values are legal
+axes.py             domains of axis arguments
 registry.py         the registry of definitions: @layer, @loss, …
 naming.py           names of layers and weights
 activations/        activations

@@ -5,37 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
 
 from scratch.arrays import EPSILON, Array
-from scratch.fields import AtLeast, Between, Domain, is_integer
+from scratch.axes import Axes
+from scratch.fields import AtLeast, Between
 from scratch.registry import constraint
 
-
-@dataclass(frozen=True)
-class Axes(Domain):
-    """An axis, or a tuple of different axes."""
-
-    small: tuple[int, int] = (0, 0)
-
-    @property
-    def rule(self) -> str:
-        return "must be an axis or a sequence of different axes"
-
-    def holds(self, value: Any) -> bool:
-        if isinstance(value, Sequence) and not isinstance(value, str):
-            return bool(value) and all(map(is_integer, value)) and len(set(value)) == len(value)
-        return is_integer(value)
-
-    def normalise(self, value: Any) -> Any:
-        return tuple(int(axis) for axis in value) if isinstance(value, Sequence) else int(value)
-
-
-Axis = Annotated[int | tuple[int, ...], Axes()]
+Axis = Annotated[int | tuple[int, ...], Axes(examples=(0, 1, 2, 3))]
 Length = Annotated[float, AtLeast(0.0, small=(0.0, 2.0))]
 
 

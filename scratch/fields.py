@@ -13,9 +13,10 @@ import math
 import numbers
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
+from itertools import pairwise
 from typing import Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
 
 Shape = tuple[int | None, ...]
@@ -158,6 +159,33 @@ class Integers(Domain):
         if is_integer(value):
             return (int(value),) * (self.length or 1)
         return tuple(int(v) for v in value)
+
+
+@dataclass(frozen=True)
+class Numbers(Domain):
+    """A tuple of at least one finite number, each at least `low`; with `increasing` each greater than the one before.
+
+    `examples` are legal values to draw from.
+    """
+
+    low: float | None = None
+    increasing: bool = False
+    examples: tuple[tuple[float, ...], ...] = ()
+
+    @property
+    def rule(self) -> str:
+        low = "" if self.low is None else f", each at least {self.low}"
+        return f"must be a sequence of finite numbers{low}" + ", each greater than the one before" * self.increasing
+
+    def holds(self, value: Any) -> bool:
+        listed = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+        if not (listed or getattr(value, "ndim", 0) == 1) or not len(value):
+            return False
+        above = all(is_real(v) and (self.low is None or v >= self.low) for v in value)
+        return above and (not self.increasing or all(a < b for a, b in pairwise(value)))
+
+    def normalise(self, value: Any) -> tuple[float, ...]:
+        return tuple(getattr(v, "item", lambda v=v: v)() for v in value)
 
 
 def _is_plain(hint: Any, value: Any) -> bool:

@@ -6,39 +6,15 @@ In their formulas r is the initial learning rate, s the number of steps taken an
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Annotated, Any
 
-from scratch.fields import Above, AtLeast, Between, Domain, is_real
+from scratch.fields import Above, AtLeast, Between, Numbers
 from scratch.registry import schedule
 
 Rate = Annotated[float, AtLeast(0.0, small=(0.01, 0.5))]
 Steps = Annotated[float, Above(0.0, small=(1, 6))]
 Fraction = Annotated[float, Between(0.0, 1.0, small=(0.0, 0.5))]
-
-
-@dataclass(frozen=True)
-class Numbers(Domain):
-    """A tuple of at least one finite number; with `increasing` each greater than the one before."""
-
-    increasing: bool = False
-    small: tuple[float, float] = (0.0, 8.0)
-
-    @property
-    def rule(self) -> str:
-        return "must be a sequence of finite numbers" + (
-            ", each greater than the one before" if self.increasing else ""
-        )
-
-    def holds(self, value: Any) -> bool:
-        if not isinstance(value, Sequence) or isinstance(value, str) or not value or not all(map(is_real, value)):
-            return False
-        return not self.increasing or all(a < b for a, b in pairwise(value))
-
-    def normalise(self, value: Any) -> tuple[float, ...]:
-        return tuple(value)
 
 
 @dataclass(frozen=True)

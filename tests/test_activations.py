@@ -17,7 +17,7 @@ from keras_ref.checks.gradients import check_gradients
 from keras_ref.translation import departures
 from keras_ref.translation.exceptions import mirrors
 from scratch import registry
-from scratch.activations.axes import rank_for
+from scratch.axes import rank_for
 from scratch.calls import Call
 from scratch.differences import UNIT
 from scratch.layers.base import Layer, activate

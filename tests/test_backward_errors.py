@@ -1,12 +1,17 @@
 """Errors in a backward pass: a sentence that names the user's code, or a verdict where autodiff itself is at fault."""
 
+import pathlib
+from pathlib import Path
+
+import hypothesis
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import keras_ref
 from keras_ref import check_function, check_gradients, check_layer, check_updates
-from keras_ref.errors import BadInput
+from keras_ref.errors import BadInput, is_of_user
 from keras_ref.reports.verdict import Kind, Reason
 
 X = np.random.default_rng(0).normal(size=(3, 4))
@@ -151,3 +156,27 @@ def test_an_operation_without_gradient():
     assert str(error.value).startswith(
         "Autodiff must have a gradient for every operation. Received: gradient registry has no"
     )
+
+
+@pytest.mark.parametrize(
+    ("file", "is_theirs"),
+    [
+        (__file__, True),
+        (hypothesis.__file__, True),  # a library that they chose
+        ("<stdin>", True),
+        ("<string>", True),  # python -c
+        ("<frozen importlib._bootstrap>", False),
+        ("<__array_function__ internals>", False),
+        (pathlib.__file__, False),
+        (np.__file__, False),
+        (tf.__file__, False),
+        (keras_ref.__file__, False),
+    ],
+    ids=lambda given: f"{Path(given).parent.name} {Path(given).stem}" if isinstance(given, str) else None,
+)
+def test_whose_code_a_file_is(file, is_theirs, tmp_path):
+    """By whatever link it is reached."""
+    assert is_of_user(file) == is_theirs
+    if Path(file).exists():
+        (tmp_path / "link").symlink_to(Path(file).parent)
+        assert is_of_user(str(tmp_path / "link" / Path(file).name)) == is_theirs

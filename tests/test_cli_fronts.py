@@ -3,6 +3,7 @@ before the work.
 """
 
 import json
+from xml.etree import ElementTree as ET
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from small_shop import SHOP
 
 from keras_ref.frontends.command_line import running
-from keras_ref.reports.verdict import Report, Verdict
+from keras_ref.reports.verdict import Report, Verdict, write_json_text
 
 
 @pytest.fixture
@@ -127,6 +128,27 @@ def test_a_crash_is_a_verdict_with_the_signal(run, tmp_path, monkeypatch):
         ("fronts_shop:build", True),
     ]
     assert written["could_not_run"] == [err.removeprefix("gradtwin: ").rstrip()]
+
+
+def test_files_say_that_no_target_could_be_run(run, tmp_path):
+    """A pipeline that reads yesterday's files would take them for today's."""
+    (tmp_path / "all.json").write_text(write_json_text({"written_by": "gradtwin check", "ok": True}))
+    status, _, err = run(
+        *("check", "fronts_shop:nowhere", "--json", "all.json", "--junit", "all.xml", "--html", "all.html")
+    )
+    sentence = err.removeprefix("gradtwin: ").rstrip()
+    written = json.loads((tmp_path / "all.json").read_text())
+    assert (status, written["ok"], written["reports"], written["could_not_run"]) == (2, False, [], [sentence])
+    assert [error.get("message") for error in ET.parse(tmp_path / "all.xml").getroot().iter("error")] == [sentence]
+    assert not (tmp_path / "all.html").exists()
+    status, _, err = run("replay", "all.json")
+    assert (status, err) == (
+        2,
+        (
+            "gradtwin: A report to replay must hold the verdicts of a target. Received: all.json, whose targets could "
+            "not be run. Run its command again.\n"
+        ),
+    )
 
 
 def test_a_crash_alone_is_a_target_that_could_not_run(run, monkeypatch):

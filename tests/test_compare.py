@@ -125,6 +125,16 @@ def test_a_weight_without_a_counterpart_is_named():
     assert [w.name for w in found.only_a] == ["w1"] and not found.only_b
 
 
+@given(st.permutations(range(5)))
+@settings(deadline=None)
+def test_weights_of_the_same_names_are_matched_in_any_order(order):
+    """Of shapes that differ: equal ones are matched by their order, whatever their names are."""
+    ours = weights(*[(3, 1 + i) for i in range(5)], known=True)
+    found = match_weights(ours, [ours[i] for i in order])
+    assert [(pair.a, pair.b) for pair in found.pairs] == [(one, one) for one in ours]
+    assert not found.only_a and not found.only_b
+
+
 def test_what_cannot_be_matched_is_one_sentence():
     with pytest.raises(BadInput, match=r"must have weights that fit.*--map"):
         match_weights(weights((3, 4), known=True), weights((5, 6), known=True))

@@ -55,7 +55,8 @@ def test_the_published_files_are_the_schema():
 
 @pytest.mark.parametrize("command", ["check", "locate", "updates"])
 @pytest.mark.parametrize(
-    ("reports", "refused"), [((RIGHT,), ()), ((WRONG,), ()), ((RIGHT, WRONG), ()), ((WRONG,), ("It could not.",))]
+    ("reports", "refused"),
+    [((RIGHT,), ()), ((WRONG,), ()), ((RIGHT, WRONG), ()), ((WRONG,), ("It could not.",)), ((), ("It could not.",))],
 )
 def test_one_shape(command, reports, refused):
     made = document(*reports, refused=refused, command=command)

@@ -83,6 +83,19 @@ def test_weights_by_name_beside_a_list_of_losses():
     report = check_gradients(model, X, of(OUTPUTS, 2, form=list), wrt=("weights",))
     assert report.ok, report.explain()
     assert "twin" in {v.oracle for v in report.verdicts}
+    assert (
+        "Keras gives loss weights by name to the losses in a list in the order of their sorted names: 'zeta' has 0.5 "
+        "in place of 2.0, 'alpha' has 1.5 in place of 0.5, 'mu' has 2.0 in place of 1.5. Pass the losses by name, too."
+    ) in report.notes
+
+
+def test_weights_by_name_in_the_order_of_their_names():
+    """They are those of the outputs, and nothing is noted."""
+    names = sorted(OUTPUTS)
+    model = build(names, by_name=False)
+    model.compile("sgd", of(names, 0, form=list), loss_weights=of(names, 1, form=dict))
+    report = check_gradients(model, X, of(names, 2, form=list), wrt=("weights",))
+    assert report.ok and not any("loss weights" in note for note in report.notes), report.explain()
 
 
 def test_updates():

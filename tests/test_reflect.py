@@ -188,6 +188,20 @@ def test_sequential_inside_functional():
     agrees(keras.Model(x, block(block(x)) + x), X)
 
 
+def test_a_nested_model_is_mirrored():
+    """scratch → Keras: the layers of a nested model, "block/first", have names that Keras allows."""
+    first = layers.Dense(4, "relu", kernel_regularizer="l2", name="first")
+    block = keras.Sequential([first, layers.Dense(4)], name="block")
+    x = keras.Input((4,))
+    model = keras.Model(x, block(x) + x)
+    with in_float64(model):
+        twin, weights = reflect(model)
+        mirrored = mirror(twin, weights)
+        assert "block.first" in [layer.name for layer in mirrored.layers]
+        np.testing.assert_array_equal(mirrored(X), model(X))
+        np.testing.assert_array_equal(mirrored.losses, model.losses)
+
+
 def test_frozen_layers():
     """What is not trained is frozen in the twin, and a batch normalization called with training=False is found."""
     x = keras.Input((4,))

@@ -221,8 +221,8 @@ REFUSALS = {
     "axis": (
         lambda: MaxNorm(axis=(0, 0)),
         (
-            "`axis` of MaxNorm must be an integer, an axis or a sequence of different axes or an axis or a sequence "
-            "of different axes. Received: axis=(0, 0). Pass a legal value."
+            "`axis` of MaxNorm must be an integer, an axis, or a sequence of different ones. "
+            "Received: axis=(0, 0). Pass a legal value."
         ),
     ),
 }

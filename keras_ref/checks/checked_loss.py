@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.comparison.sources.oracles import TwinOracle
-from keras_ref.errors import BadInput, running_user_code
+from keras_ref.errors import BadInput, join_names, running_user_code
 from keras_ref.evaluation.changed_state.float64 import DTYPE
-from keras_ref.evaluation.keras_objects.keras_parts import list_layers, list_states
+from keras_ref.evaluation.keras_objects.keras_parts import list_layers, list_states, list_strayed_weights
 from keras_ref.evaluation.keras_objects.naming import values_of
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.translation.to_keras import mirror_object
@@ -88,7 +88,7 @@ def make_model_loss(
             x=data.x, y=data.y, y_pred=y_pred, sample_weight=data.sample_weight, training=training
         )
 
-    own = _own_train_step_notes(model)
+    own = (*_own_train_step_notes(model), *_note_strayed_weights(model))
     has_compiled = getattr(model, "_compile_loss", None) is not None
     computes_own = type(model).compute_loss is not keras.Model.compute_loss
     if data.y is not None and (has_compiled or computes_own):
@@ -118,6 +118,14 @@ def make_model_loss(
 INSTEAD = "Check its steps with check_updates, or the function that computes its loss with check_function"
 #: where a compiled loss stands aside
 NOTE_ON_COTANGENTS = "No targets were given: every output meets a random cotangent in place of the compiled loss."
+
+
+def _note_strayed_weights(model: Any) -> tuple[str, ...]:
+    strayed = [f"{name!r} has {taken} in place of {given}" for name, taken, given in list_strayed_weights(model)]
+    if not strayed:
+        return ()
+    what = "Keras gives loss weights by name to the losses in a list in the order of their sorted names"
+    return (f"{what}: {join_names(strayed)}. Pass the losses by name, too.",)
 
 
 def note_on_added_losses(name: str, *, has_targets: bool) -> str:

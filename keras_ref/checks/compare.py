@@ -24,7 +24,7 @@ from keras_ref.errors import BadInput, errors_as_bad_input
 from keras_ref.evaluation.arguments import takes
 from keras_ref.evaluation.changed_state.float64 import restore_process_state
 from keras_ref.evaluation.changed_state.guard import leaves_no_trace
-from keras_ref.programs.program import Facts, Point, Program, Stage
+from keras_ref.programs.program import Facts, Point, Program, Stage, round_floats
 from keras_ref.programs.remote import TIME_LIMIT, RemoteProgram
 from keras_ref.programs.targets import open_object
 from keras_ref.programs.user_objects import left_as_they_are
@@ -55,7 +55,7 @@ def compare(
 
     a, b        Keras models, of Keras 2 too, PyTorch modules, JAX functions, NumPy modules, scratch models; a text is
                 a target, which runs in a process of its own: "keras-jax:package.module:factory", "student.py"
-    x, y        inputs and targets, batch first; those that come with a or b unless given
+    x, y        inputs and targets, batch first; those that come with a or b unless given, without sample weights
     steps       training steps whose updates are compared, 0 for none
     training    whether the forward pass is that of training; random layers are in inference all the same
     precision   float64, where both compute in it; else float32
@@ -161,7 +161,7 @@ def _choose_values(
         array = np.asarray(value, dtype=float)
         if given is None and array.size > 1 and np.ptp(array) == 0:
             array = array + generator.uniform(-0.25, 0.25, array.shape)
-        found[name] = array.astype(np.float32).astype(float)
+        found[name] = round_floats(array, "float32")
     for pair in matching.pairs:
         if pair.a.name not in found:
             found[pair.a.name] = generator.normal(size=pair.a.shape)
@@ -184,8 +184,7 @@ def _make_points(
     notes = []
     names = tuple(facts for _, facts in programs)
     has_loss = all(Stage.LOSS in facts.stages for facts in names) and y is not None
-    x = _round_to_float32(x)
-    y = _round_to_float32(y)
+    x, y = round_floats(x, "float32"), round_floats(y, "float32")
     weights_b = match_weights_of(matching, values, own_b)
     point = Point(weights=values, x=x, y=y, training=training, steps=steps)
     if not has_loss:
@@ -197,7 +196,7 @@ def _make_points(
             trace = programs[0][0].run(replace(point, y=None, steps=0, gradient=False))
             outputs = trace.outputs or (trace.tensors["output"],)
             generator = np.random.default_rng(seed)
-            cotangent = [generator.normal(size=o.shape).astype(np.float32).astype(float) for o in outputs]
+            cotangent = round_floats([generator.normal(size=o.shape) for o in outputs], "float32")
             point = replace(point, cotangent=cotangent, steps=0)
             notes.append(f"The loss is not compared: {why}. Gradients are those of Σ c · output, c random.")
         else:
@@ -218,18 +217,6 @@ def _find_learning_rate(facts: Facts) -> float | None:
     """The learning rate as it was written down: 0.1, where a float32 variable holds 0.1 + 1.5e-9."""
     rate = None if facts.optimizer is None else facts.optimizer.config.get("learning_rate")
     return float(str(np.float32(rate))) if isinstance(rate, (int, float)) else None
-
-
-def _round_to_float32(value: Any) -> Any:
-    """Floats rounded to float32, so that both precisions see the same numbers."""
-    if isinstance(value, Mapping):
-        return {key: _round_to_float32(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)) and all(np.ndim(part) > 0 for part in value):
-        return [_round_to_float32(part) for part in value]
-    if value is None:
-        return None
-    array = np.asarray(value)
-    return array.astype(np.float32).astype(float) if array.dtype.kind == "f" else array
 
 
 def _run(

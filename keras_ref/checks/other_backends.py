@@ -30,7 +30,7 @@ from keras_ref.evaluation.keras_objects.naming import find_path
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.inputs.data import require_finite_numbers, validate_data
 from keras_ref.inputs.targets import complete_data, load_target
-from keras_ref.programs.program import Facts, Point, Program
+from keras_ref.programs.program import Facts, Point, Program, cast, round_floats
 from keras_ref.programs.remote import RemoteProgram, Worker
 from keras_ref.reports.verdict import Report
 from keras_ref.translation.from_keras import NoTwin
@@ -223,19 +223,7 @@ def _choose_data(program: Program, subject: BackendSubject, *, seed: int) -> tup
         validate_data(subject.model, data.x, data.y, data.sample_weight)
     for name, value in (("x", data.x), ("y", data.y), ("sample_weight", data.sample_weight)):
         require_finite_numbers(name, value, strings=False)
-    return Data(*map(_as_arrays, (data.x, data.y, data.sample_weight))), (drawn,) if drawn else ()
-
-
-def _as_arrays(value: Any) -> Any:
-    """Nested data as arrays, floats in float64, which can be sent."""
-    if value is None:
-        return None
-    if isinstance(value, Mapping):
-        return {str(key): _as_arrays(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)) and all(part is None or np.ndim(part) > 0 for part in value):
-        return [_as_arrays(part) for part in value]
-    array = np.asarray(value)
-    return array.astype(float) if array.dtype.kind == "f" else array
+    return Data(*(cast(part, "float64") for part in (data.x, data.y, data.sample_weight))), (drawn,) if drawn else ()
 
 
 def _read_weights(program: Program, facts: Facts, subject: BackendSubject) -> dict[str, Array]:
@@ -243,11 +231,7 @@ def _read_weights(program: Program, facts: Facts, subject: BackendSubject) -> di
     if subject.is_users:
         values = [np.asarray(v) for v in _list_variables(subject)]
         return {w.name: value for w, value in zip(facts.weights, values, strict=True)}
-    return {name: _round_to_float32(value) for name, value in program.values().items()}
-
-
-def _round_to_float32(value: Array) -> Array:
-    return value.astype(np.float32).astype(float) if value.dtype.kind == "f" else value
+    return dict(round_floats(program.values(), "float32"))
 
 
 def _list_variables(subject: BackendSubject) -> list[Any]:

@@ -5,7 +5,6 @@ loss and a gradient have to be.
 from __future__ import annotations
 
 import inspect
-import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,26 +17,13 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import record
 
-from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed, shorten_error
+from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed, is_of_user, shorten_error
 from keras_ref.evaluation.changed_state.float64 import DTYPE
 from keras_ref.evaluation.changed_state.restoration import Restoration
-from keras_ref.own_modules import PLACE
 from keras_ref.reports.kinds import Kind
 from keras_ref.reports.reasons import Reason
 from scratch.arrays import Array
 
-#: whose frames are no user's: ours, TensorFlow's, Keras's, and Python's own library
-NOT_THE_USERS = tuple(
-    str(Path(place).resolve())
-    for place in (
-        Path(__file__).parents[1],
-        PLACE,
-        Path(tf.__file__).parent,
-        Path(keras.__file__).parent,
-    )
-)
-LIBRARY = str(Path(sysconfig.get_path("stdlib")).resolve())
-PACKAGES = str(Path(sysconfig.get_path("purelib")).resolve())
 #: the function of TensorFlow that calls the backward pass of a tf.custom_gradient, and its name for that
 CALLER, CALLED = "actual_grad_fn", "grad_fn"
 
@@ -72,10 +58,11 @@ def find_place(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None:
         frame = trace.tb_frame
-        if _is_users(frame.f_code):
+        called = getattr(frame.f_locals.get(CALLED), "__code__", None)
+        if is_of_user(frame.f_code.co_filename):
             place = _name_layer(frame.f_code, trace.tb_lineno, _find_layer(frame))
-        elif isinstance(code := getattr(frame.f_locals.get(CALLED), "__code__", None), CodeType) and _is_users(code):
-            place = _name_layer(code, code.co_firstlineno, _find_layer(frame))
+        elif isinstance(called, CodeType) and is_of_user(called.co_filename):
+            place = _name_layer(called, called.co_firstlineno, _find_layer(frame))
         trace = trace.tb_next
     return place
 
@@ -129,20 +116,8 @@ def _inspect_shapes(backward: Callable[..., Any], inputs: list[Any], found: list
 
 def find_line(operation: Any) -> str:
     """The line of the user's code that made an operation of a graph, as " in line 3 of file.py"; "" where none did."""
-    frames = [frame for frame in operation.traceback or () if is_users_file(frame.filename)]
+    frames = [frame for frame in operation.traceback or () if is_of_user(frame.filename)]
     return f" in line {frames[-1].lineno} of {Path(frames[-1].filename).name}" if frames else ""
-
-
-def _is_users(code: CodeType) -> bool:
-    return is_users_file(code.co_filename)
-
-
-def is_users_file(path: str) -> bool:
-    """Whether a file of Python code is the user's: not ours, TensorFlow's, Keras's or Python's own."""
-    if path.startswith("<") and not path.startswith(("<stdin", "<ipython", "<doctest", "<string")):
-        return False
-    where = str(Path(path).resolve())
-    return not where.startswith(NOT_THE_USERS) and (where.startswith(PACKAGES) or not where.startswith(LIBRARY))
 
 
 def _find_layer(frame: FrameType) -> str:

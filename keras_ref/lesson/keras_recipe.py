@@ -13,7 +13,7 @@ def feed_forward(weights):
     """The network `weights` = [kernel, bias, kernel, bias, …], ReLU between its layers, in float64."""
     layers = [keras.layers.Dense(len(bias), activation="relu", dtype="float64") for bias in weights[1::2]]
     layers[-1].activation = keras.activations.linear
-    model = keras.Sequential([keras.Input((1,), dtype="float64"), *layers])
+    model = keras.Sequential([keras.Input((len(weights[0]),), dtype="float64"), *layers])
     model.set_weights([np.array(weight, dtype=float) for weight in weights])
     return model
 

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_ref.evaluation.changed_state.float64 import in_float64
+from keras_ref.lesson.keras_recipe import feed_forward
 from keras_ref.own_modules import recipe
 from scratch.arrays import Array
 
@@ -37,14 +38,7 @@ class RecipeRow:
 
 def build_keras_model(weights: Sequence[Any]) -> keras.Model:
     """The equivalent Keras model in float64: Dense layers with ReLU between, compiled with SGD(0.01) and mse."""
-    arrays = [np.asarray(w, dtype=float) for w in weights]
-    kernels = arrays[::2]
-    layers: list[Any] = [keras.Input((len(kernels[0]),), dtype="float64")]
-    for i, kernel in enumerate(kernels):
-        last = i == len(kernels) - 1
-        layers.append(keras.layers.Dense(kernel.shape[1], activation="linear" if last else "relu", dtype="float64"))
-    model = keras.Sequential(layers)
-    model.set_weights(arrays)
+    model: keras.Model = feed_forward(weights)
     model.compile(optimizer=keras.optimizers.SGD(recipe.LEARNING_RATE), loss="mse")
     return model
 

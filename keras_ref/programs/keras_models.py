@@ -286,7 +286,7 @@ class KerasProgram(Program):
         start = [self.numpy(v) for v in variables]
         keep_learning_rate_exact(optimizer, self.numpy)
         for _ in range(point.steps):
-            model.train_on_batch(batch.x, batch.y)
+            model.train_on_batch(batch.x, batch.y, sample_weight=batch.sample_weight)
             found.append({name: self.numpy(v) for name, v in self.named(model).items()})
         for variable, value in zip(variables, start, strict=True):
             variable.assign(value)

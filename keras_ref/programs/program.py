@@ -327,3 +327,8 @@ def cast(value: Any, precision: str) -> Any:
         return [cast(part, precision) for part in value]
     array = np.asarray(value)
     return array.astype(precision) if array.dtype.kind == "f" else array
+
+
+def round_floats(value: Any, precision: str) -> Any:
+    """The floats of a nested value in float64, rounded to a lower precision, so that both see the same numbers."""
+    return cast(cast(value, precision), "float64")

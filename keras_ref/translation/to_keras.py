@@ -66,6 +66,8 @@ def mirror_object(spec: Any, **options: Any) -> Any:
 def mirror(model: Model, weights: Mapping[str, Array] | None = None, *, dtype: str = "float64") -> keras.Model:
     """The functional Keras model of a scratch model, with the same layer names and (if given) identical weights.
 
+    A layer of a nested model, "block/dense", has a dot in the place of the slash, which Keras does not allow.
+
     Shapes  as in `model.inputs`, the batch first; `weights` by name, of the shapes `model.weight_shapes`.
     `dtype` is the dtype of inputs and layers: "float64", "float32", "float16" or "bfloat16".
     Raises: BadInput for arguments of the wrong type; LookupError for a layer that Keras does not have; ValueError where
@@ -94,7 +96,9 @@ def mirror(model: Model, weights: Mapping[str, Array] | None = None, *, dtype: s
 
 def _mirror_layer(model: Model, name: str, dtype: str) -> keras.layers.Layer:
     layer = mirror_object(
-        model.layers[name], name=name, dtype=find_policy(model.layers[name]) if dtype == DTYPE else dtype
+        model.layers[name],
+        name=weights_module.write_keras_name(name),
+        dtype=find_policy(model.layers[name]) if dtype == DTYPE else dtype,
     )
     if name in model.activity_regularizers:
         layer.activity_regularizer = mirror_object(model.activity_regularizers[name])
@@ -115,8 +119,9 @@ def _give_roles(built: keras.Model, model: Model) -> None:
             made = mirror_object(spec)
             setattr(variables[name], role, made)
             owner, _, part = name.rpartition("/")
-            if owner in model.layers and hasattr(built.get_layer(owner), f"{part}_{role}"):
-                setattr(built.get_layer(owner), f"{part}_{role}", made)
+            layer = built.get_layer(weights_module.write_keras_name(owner)) if owner in model.layers else None
+            if hasattr(layer, f"{part}_{role}"):
+                setattr(layer, f"{part}_{role}", made)
 
 
 def _group_inputs(layer: keras.layers.Layer, inputs: list[Any]) -> tuple[list[Any], dict[str, Any]]:

@@ -59,8 +59,13 @@ def pair_layers(model: Model, layers: Mapping[str, keras.layers.Layer]) -> dict[
 
 
 def map_variables(built: keras.Model, model: Model) -> dict[str, Any]:
-    """{weight name of a scratch model: variable of the Keras model with the same layer names}."""
-    return pair_layers(model, {name: built.get_layer(name) for name in model.layers})
+    """{weight name of a scratch model: variable of its mirrored Keras model}."""
+    return pair_layers(model, {name: built.get_layer(write_keras_name(name)) for name in model.layers})
+
+
+def write_keras_name(name: str) -> str:
+    """The name of a layer in a mirrored model: Keras allows no slash, which the layers of a nested model have."""
+    return name.replace("/", ".")
 
 
 def read_values(variables: Mapping[str, Any]) -> dict[str, Array]:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import numpy as np
 
-from scratch.activations.axes import Axes, Axis
 from scratch.activations.smooth import sigmoid
 from scratch.arrays import Array
+from scratch.axes import Axis, AxisOrAxes
 from scratch.registry import activation
-
-AxisOrAxes = Axis | Annotated[tuple[int, ...], Axes()]
 
 
 @activation(elementwise=False)

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from scratch.activations.axes import Axes, Axis, rank_for
 from scratch.arrays import Array
+from scratch.axes import Axis, AxisTuple, rank_for
 from scratch.fields import AtLeast, Shape, Size
 from scratch.layers.base import Layer, Response, Weights, activate
 from scratch.registry import layer
@@ -86,7 +86,7 @@ class PReLU(Elementwise):
     Source  He et al. 2015; keras.io/api/layers/activation_layers/prelu
     """
 
-    shared_axes: Annotated[tuple[Any, ...], Axes(low=1)] | None = None
+    shared_axes: Annotated[tuple[Any, ...], AxisTuple(low=1)] | None = None
 
     def weight_shapes(self, *inputs: Shape) -> dict[str, Shape]:
         shared = self.shared_axes or ()
@@ -122,7 +122,7 @@ class Softmax(Layer):
     Source  keras.io/api/layers/activation_layers/softmax
     """
 
-    axis: Axis | Annotated[tuple[Any, ...], Axes()] = -1
+    axis: Axis | Annotated[tuple[Any, ...], AxisTuple()] = -1
 
     def couples_batch(self, *, training: bool) -> bool:
         # an axis counted from the end, other than the last, may be the batch axis

@@ -4,39 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.fields import AtLeast, Domain, Integers, Shape, Size, is_integer
+from scratch.axes import Axes
+from scratch.fields import AtLeast, Integers, Shape, Size
 from scratch.layers.attention import Mask, attention_dropout, both, causal, masked_softmax
 from scratch.layers.base import Layer, Weights, activate
 from scratch.layers.regularization import Draw, Rate
 from scratch.registry import layer
 
 Few = Annotated[int, AtLeast(1, small=(1, 3))]
-
-
-@dataclass(frozen=True)
-class AttentionAxes(Domain):
-    """Axes of the query between the batch and the features."""
-
-    examples: ClassVar[tuple[Any, ...]] = (1, -2, (2,), (1, 2), (-2, -3))
-
-    @property
-    def rule(self) -> str:
-        return "must be an axis, or a tuple of different axes, other than 0 (batch) and -1 (features)"
-
-    def holds(self, value: Any) -> bool:
-        axes = (value,) if is_integer(value) else value
-        if not isinstance(axes, (tuple, list)) or not axes:
-            return False
-        return all(is_integer(a) and a not in (0, -1) for a in axes) and len(set(axes)) == len(axes)
-
-    def normalise(self, value: Any) -> Any:
-        return int(value) if is_integer(value) else tuple(int(a) for a in value)
+AttentionAxes = Annotated[int | tuple[int, ...], Axes(examples=(1, -2, (2,), (1, 2), (-2, -3)), but=(0, -1))]
 
 
 def joined(x: Array, axes: tuple[int, ...], tail: int = 1) -> Array:
@@ -197,7 +178,7 @@ class MultiHeadAttention(Projected):
     dropout: Rate = 0.0
     use_bias: bool = True
     output_shape: Few | Annotated[tuple[Any, ...], Integers(shortest=1)] | None = None
-    attention_axes: Annotated[int | tuple[int, ...], AttentionAxes()] | None = None
+    attention_axes: AttentionAxes | None = None
     sliding_window: Few | None = None
     use_gate: bool = False
 

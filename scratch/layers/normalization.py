@@ -3,43 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
 from scratch.arrays import Array, unit
-from scratch.fields import Above, AtLeast, Domain, Shape, Size, is_integer
+from scratch.axes import Axes
+from scratch.fields import Above, AtLeast, Shape, Size, is_integer
 from scratch.layers.base import Layer, Response, Weights, shift_response
 from scratch.registry import layer
 
 Epsilon = Annotated[float, Above(0.0, small=(1e-3, 0.5))]
 
 
-@dataclass(frozen=True)
-class Axes(Domain):
-    """One axis, or with `many` a tuple of different axes; never axis 0, the batch, whose size is not fixed."""
-
-    many: bool = True
-    examples: ClassVar[tuple[Any, ...]] = (-1, 1, -2, (-1,), (1, 2), (-2, -1), (1, -1))
-
-    @property
-    def rule(self) -> str:
-        return "must be an axis other than 0" + (", or a tuple of different ones" if self.many else "")
-
-    def holds(self, value: Any) -> bool:
-        if is_integer(value):
-            return bool(value != 0)
-        if not self.many or not isinstance(value, (tuple, list)) or not value:
-            return False
-        return all(is_integer(v) and v != 0 for v in value) and len(set(value)) == len(value)
-
-    def normalise(self, value: Any) -> Any:
-        return int(value) if is_integer(value) else tuple(int(v) for v in value)
-
-
-Axis = Annotated[int, Axes(many=False)]
-AxisOrAxes = Annotated[int | tuple[int, ...], Axes()]
+#: never axis 0, the batch, whose size is not fixed
+Axis = Annotated[int, Axes(examples=(-1, 1, -2), but=(0,), many=False)]
+OneOrMoreAxes = Annotated[int | tuple[int, ...], Axes(examples=(-1, 1, -2, (-1,), (1, 2), (-2, -1), (1, -1)), but=(0,))]
 
 
 def many(axis: int | Sequence[int]) -> tuple[int, ...]:
@@ -123,7 +102,7 @@ class LayerNormalization(Affine):
     Source  Ba, Kiros & Hinton 2016, eq. 3 (ε: keras.io); rms_scaling: Zhang & Sennrich 2019, eq. 4
     """
 
-    axis: AxisOrAxes = -1
+    axis: OneOrMoreAxes = -1
     epsilon: Epsilon = 1e-3
     center: bool = True
     scale: bool = True
@@ -184,7 +163,7 @@ class RMSNormalization(Layer):
     Source  Zhang & Sennrich 2019, eq. 4 (ε: keras.io)
     """
 
-    axis: AxisOrAxes = -1
+    axis: OneOrMoreAxes = -1
     epsilon: Epsilon = 1e-6
 
     def weight_shapes(self, *inputs: Shape) -> dict[str, Shape]:
@@ -212,7 +191,7 @@ class UnitNormalization(Layer):
     Source  keras.io/api/layers/normalization_layers/unit_normalization
     """
 
-    axis: AxisOrAxes = -1
+    axis: OneOrMoreAxes = -1
 
     def forward(self, weights: Weights, *inputs: Array) -> Array:
         return unit(inputs[0], self.axis, 1e-12)

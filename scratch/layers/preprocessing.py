@@ -12,13 +12,13 @@ import numpy as np
 from scratch.arrays import EPSILON, Array, clip_below
 from scratch.fields import Domain, Positive, Shape, Size, is_integer, is_real
 from scratch.layers.base import Layer, Weights
-from scratch.layers.normalization import Axes, shape_with
+from scratch.layers.normalization import OneOrMoreAxes, shape_with
 from scratch.naming import make_default_names, weights_of
 from scratch.registry import layer
 
 
 @dataclass(frozen=True)
-class Numbers(Domain):
+class ArrayOfNumbers(Domain):
     """A number, or a (nested) tuple of numbers that makes an array; with `positive` none below zero."""
 
     positive: bool = False
@@ -41,7 +41,7 @@ class Numbers(Domain):
         return tuple(self.normalise(v) for v in value) if np.ndim(value) > 0 else float(value)
 
 
-Given = Annotated[float | tuple[Any, ...] | np.ndarray[Any, Any], Numbers()]
+Given = Annotated[float | tuple[Any, ...] | np.ndarray[Any, Any], ArrayOfNumbers()]
 
 
 def floats(x: Array) -> Array:
@@ -88,9 +88,9 @@ class Normalization(Layer):
     Source  keras.io/api/layers/preprocessing_layers/numerical/normalization (the floor of 1e-7: Keras)
     """
 
-    axis: Annotated[int | tuple[int, ...], Axes()] | None = -1
+    axis: OneOrMoreAxes | None = -1
     mean: Given | None = None
-    variance: Annotated[float | tuple[Any, ...] | np.ndarray[Any, Any], Numbers(positive=True)] | None = None
+    variance: Annotated[float | tuple[Any, ...] | np.ndarray[Any, Any], ArrayOfNumbers(positive=True)] | None = None
     invert: bool = False
 
     def check(self) -> None:

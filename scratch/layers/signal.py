@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from scratch.arrays import EPSILON, Array, clip_below
-from scratch.fields import AtLeast, Domain, Shape, Size, is_real
+from scratch.fields import AtLeast, Numbers, Shape, Size
 from scratch.layers.base import Layer, Response, Weights
 from scratch.layers.patches import DataFormat, Padding, channels_last, patches
 from scratch.registry import layer
-
-
-@dataclass(frozen=True)
-class Window(Domain):
-    """The values of a window, one for each sample of a frame."""
-
-    examples: ClassVar[tuple[Any, ...]] = ()
-
-    @property
-    def rule(self) -> str:
-        return "must be numbers, one for each sample of a frame"
-
-    def holds(self, value: Any) -> bool:
-        return isinstance(value, (tuple, list, np.ndarray)) and len(value) > 0 and all(is_real(v) for v in value)
-
-    def normalise(self, value: Any) -> Any:
-        return tuple(float(v) for v in value)
 
 
 def angle(imaginary: Array, real: Array) -> Array:
@@ -58,7 +40,7 @@ class STFTSpectrogram(Layer):
     frame_length: Annotated[int, AtLeast(1, small=(2, 4))] = 256
     frame_step: Annotated[int, AtLeast(1, small=(1, 2))] | None = None
     fft_length: Annotated[int, AtLeast(1, small=(4, 6))] | None = None
-    window: Literal["hann", "hamming"] | Annotated[tuple[Any, ...], Window()] | None = "hann"
+    window: Literal["hann", "hamming"] | Annotated[tuple[Any, ...], Numbers()] | None = "hann"
     periodic: bool = False
     scaling: Literal["density", "spectrum"] | None = "density"
     padding: Padding = "valid"

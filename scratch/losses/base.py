@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from scratch.activations.axes import rank_for
 from scratch.arrays import Array
+from scratch.axes import rank_for
 from scratch.fields import Domain, Real, Shape, Size
 
 Reduction = Literal["sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", "none", None]  # noqa: PYI061 (None is one of the names, not a missing value)

@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
 
-from scratch.activations.axes import Axis
 from scratch.activations.normalizing import softmax
 from scratch.activations.smooth import sigmoid
 from scratch.arrays import EPSILON, Array
-from scratch.fields import AtLeast, Between, Binary, Distribution, Domain, OneHot, Probability, Real, Shape, Size
+from scratch.axes import Axis
+from scratch.fields import (
+    AtLeast,
+    Between,
+    Binary,
+    Distribution,
+    Domain,
+    Numbers,
+    OneHot,
+    Probability,
+    Real,
+    Shape,
+    Size,
+)
 from scratch.losses.base import aligned, clip, shape_with
 from scratch.losses.probabilistic import AlongAxis, ClassAxis, Smoothing, binary_entropy
 from scratch.registry import loss
 
 Gamma = Annotated[float, AtLeast(0.0, small=(0.0, 3.0))]
-
-
-@dataclass(frozen=True)
-class Numbers(Domain):
-    """A tuple of at least one number, each at least `low`."""
-
-    low: float = 0.0
-    examples: tuple[tuple[float, ...], ...] = ((0.25, 0.75), (0.5, 0.125, 1.0))
-
-    @property
-    def rule(self) -> str:
-        return f"must be a tuple of numbers, each at least {self.low}"
-
-    def holds(self, value: Any) -> bool:
-        return isinstance(value, (tuple, list)) and len(value) > 0 and all(AtLeast(self.low).holds(v) for v in value)
-
-    def normalise(self, value: Any) -> tuple[float, ...]:
-        return tuple(value)
+Alpha = Annotated[float, AtLeast(0.0, small=(0.0, 1.0))]
+#: one for each class
+Alphas = Annotated[tuple[Any, ...], Numbers(low=0.0, examples=((0.25, 0.75), (0.5, 0.125, 1.0)))]
 
 
 @loss
@@ -85,7 +81,7 @@ class CategoricalFocalCrossentropy(AlongAxis):
     Source  Lin et al. 2018, equation 5; keras.io/api/losses/probabilistic_losses
     """
 
-    alpha: Annotated[float, AtLeast(0.0, small=(0.0, 1.0))] | Annotated[tuple[Any, ...], Numbers()] = 0.25
+    alpha: Alpha | Alphas = 0.25
     gamma: Gamma = 2.0
     from_logits: bool = False
     label_smoothing: Smoothing = 0.0

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import numpy as np
 
-from scratch.activations.axes import Axis
 from scratch.activations.smooth import softplus
 from scratch.arrays import Array, clip_below, unit
+from scratch.axes import Axis
 from scratch.fields import Above, Domain, Index, Real, Shape, Size
 from scratch.losses.base import Loss, aligned, log_sum_exp
 from scratch.losses.probabilistic import AlongAxis

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from scratch.activations.axes import Axis
 from scratch.activations.normalizing import log_softmax
 from scratch.activations.smooth import falling
 from scratch.arrays import EPSILON, Array
+from scratch.axes import Axis
 from scratch.fields import Between, Binary, Distribution, Domain, Index, OneHot, Probability, Real, Shape, Size
 from scratch.losses.base import Loss, aligned, clip, shape_with
 from scratch.registry import loss

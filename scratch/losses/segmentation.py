@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from scratch.activations.axes import Axes, Axis
 from scratch.arrays import EPSILON, Array
+from scratch.axes import AxisOrAxes
 from scratch.fields import AtLeast, Binary, Domain, Probability, Shape, Size
 from scratch.losses.base import Loss, aligned, shape_with
 from scratch.registry import loss
 
 Weight = Annotated[float, AtLeast(0.0, small=(0.0, 1.0))]
-AxisOrAxes = Axis | Annotated[tuple[int, ...], Axes()]
 
 
 class Overlap(Loss):

@@ -81,7 +81,8 @@ def match_weights(a: Sequence[Weight], b: Sequence[Weight], given: Mapping[str, 
     found = list(chosen)
     for kind in (None,) if everywhere else (True, False):
         first, second = ([w for w in rest if kind is None or w.trainable is kind] for rest in (rest_a, rest_b))
-        found += _align_weights(first, second)
+        aligned = _align_weights(first, second)
+        found += [*aligned, *_pair_by_name(first, second, aligned)]
     if not found:
         raise BadInput(
             "Two programs must have weights that fit each other. Received: "
@@ -152,6 +153,16 @@ def _align_weights(a: Sequence[Weight], b: Sequence[Weight]) -> list[tuple[Weigh
         else:
             j += 1
     return [*same, *pairs]
+
+
+def _pair_by_name(
+    a: Sequence[Weight], b: Sequence[Weight], aligned: Sequence[tuple[Weight, Weight]]
+) -> list[tuple[Weight, Weight]]:
+    """The pairs of the same name among what the common order leaves over: the branches of a model in another order."""
+    taken_a, taken_b = {one for one, _ in aligned}, {other for _, other in aligned}
+    left = {other.name: other for other in b if other not in taken_b}
+    pairs = [(one, left[one.name]) for one in a if one not in taken_a and one.name in left]
+    return [(one, other) for one, other in pairs if _count_gain(one, other)]
 
 
 def _count_gain(a: Weight, b: Weight) -> int:

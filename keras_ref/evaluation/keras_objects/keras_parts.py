@@ -103,6 +103,16 @@ def loss_weights_of(model: Any, count: int) -> tuple[float, ...]:
     return tuple(1.0 if weight is None else float(weight) for weight in list_by_output(model, given, count))
 
 
+def list_strayed_weights(model: Any) -> list[tuple[str, float, float]]:
+    """(output, the weight that its loss has, the one that it was given by name) where Keras takes another one."""
+    given = getattr(getattr(model, "_compile_loss", None), "_user_loss_weights", None)
+    if not isinstance(given, Mapping) or isinstance(model.loss, Mapping):
+        return []
+    names = _name_outputs(model)
+    taken = zip(names, loss_weights_of(model, len(names)), strict=False)
+    return [(name, weight, given[name]) for name, weight in taken if name in given and given[name] != weight]
+
+
 def list_by_output(model: Any, given: Any, count: int) -> tuple[Any, ...]:
     """What was given for the `count` outputs of a model (losses, targets, weights), one for each in their order.
 

@@ -55,11 +55,11 @@ class Outputs:
         )
 
     def write(self, invocation: Invocation, found: Findings) -> None:
-        """Write the files. Raises: CouldNotRun."""
+        """Write the files; a page only where it has a report to show. Raises: CouldNotRun."""
         if self.json:
             document = make_document(invocation, found.reports, found.refused.values())
             write("--json", self.json, write_json_text(document) + "\n")
-        if self.html:
+        if self.html and found.reports:
             from keras_ref.reports.html import report_html
 
             write("--html", self.html, report_html(*found.reports.values(), command=invocation.command))
@@ -115,8 +115,7 @@ def run_command(
     out = Printer(make_console())
     with closing(Journal()) as journal:
         found = _run_targets(invocation, journal, out)
-    if found.reports:  # else there is nothing to write
-        outputs.write(invocation, found)
+    outputs.write(invocation, found)
     out.raise_if_failed()
     for target, report in found.reports.items() if minimise else ():
         if not report.ok:

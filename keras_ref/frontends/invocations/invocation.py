@@ -297,7 +297,7 @@ def make_document(invocation: Invocation, found: Mapping[str, Report], refused: 
     found     {target: report};   refused   a sentence for each target that could not be run
     """
     reports, refused = {target: report.to_dict() for target, report in found.items()}, list(refused)
-    alone = next(iter(reports.values())) if len(invocation.targets) == 1 else {}
+    alone = next(iter(reports.values()), {}) if len(invocation.targets) == 1 else {}
     return {
         **describe_writer(invocation.command),
         **alone,

@@ -60,6 +60,11 @@ def read_recorded(path: str) -> Recorded:
     Raises: CouldNotRun for any other file, and for one that names a target of Python's own library.
     """
     data = _read(path)
+    if data.get("reports") == []:
+        raise CouldNotRun(
+            f"A report to replay must hold the verdicts of a target. Received: {path}, whose targets could not be run. "
+            "Run its command again."
+        )
     invocation = read_invocation(data["run"])
     refuse_library(invocation.targets)
     listed = data["reports"] if "reports" in data else [{"target": invocation.targets[0], **data}]
@@ -149,10 +154,12 @@ def build_document_schema(*, several: bool) -> dict[str, Any]:
     if not several:
         return describe_record({**REPORT, "run": run}, OPTIONAL)
     one = describe_record({"target": PATH, **REPORT}, OPTIONAL)
-    return describe_record(
-        {"ok": REPORT["ok"], "could_not_run": describe_list(TEXT), "reports": describe_list(one, least=1), "run": run},
+    record = describe_record(
+        {"ok": REPORT["ok"], "could_not_run": describe_list(TEXT), "reports": describe_list(one), "run": run},
         {**HEADER, **REPORT, **OPTIONAL},
     )
+    told = [{"properties": {name: {"minItems": 1}}} for name in ("reports", "could_not_run")]
+    return {**record, "anyOf": told}
 
 
 def _run_schema() -> dict[str, Any]:
