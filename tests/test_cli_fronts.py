@@ -163,7 +163,7 @@ def test_a_crash_alone_is_a_target_that_could_not_run(run, monkeypatch):
     ):
         stderr = "noise\n2026 F external/x.cc:1] Check failed: a == b\n"
         end = End(status=returned, limit="", stderr=stderr)
-        monkeypatch.setattr(isolation, "run_limited", lambda *_, end=end: end)
+        monkeypatch.setattr(isolation, "run_limited", lambda *_, end=end, **__: end)
         status, out, err = run("check", "fronts_shop:dies", "--isolate")
         assert (status, err) == (2, "")
         assert f"verdict    crash: fronts_shop:dies, {said}: 2026 F external/x.cc:1] Check failed: a == b\n" in out

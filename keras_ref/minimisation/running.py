@@ -66,5 +66,7 @@ def exit_status_of(text: str, *, seconds: float, onednn: bool = True) -> int | N
     environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
     limits = Limits(seconds=seconds, bytes=default_memory(), output=OUTPUT)
     with _file(text) as file:
-        end = run_limited([sys.executable, *list_isolating_flags(), str(file)], limits, environment)
+        end = run_limited(
+            [sys.executable, *list_isolating_flags(), str(file)], limits, environment, waiting=str(file.parent)
+        )
     return None if end.limit else end.status

@@ -36,15 +36,22 @@ SHARE = 0.9
 _RUNNING: set[subprocess.Popen[bytes]] = set()
 
 
-def run_limited(command: list[str], limits: Limits, environment: Mapping[str, str] | None = None) -> End:
+def run_limited(
+    command: list[str], limits: Limits, environment: Mapping[str, str] | None = None, *, waiting: str = ""
+) -> End:
     """Run a command to its end, or to that of its limits. A command that ends its supervisor was stopped.
 
     environment   all variables of its process; those of this one where left out. Its temporary files are in a folder of
     its own, which is then removed
+    waiting       a folder in which the caller waits for what the command writes; it is removed, too, where the caller
+    ends first, by a signal that leaves it no time
 
     Raises: OSError where there is no place for that folder.
     """
-    with making_folder() as folder, _supervising(command, limits, environment=environment, folder=folder) as process:
+    with (
+        making_folder() as folder,
+        _supervising(command, limits, environment=environment, folders=(folder, waiting)) as process,
+    ):
         said = _read_said(process, limits.seconds + GRACE)
     return _read_end(said, process.returncode)
 
@@ -109,7 +116,12 @@ class Talk:
         self._end: End | None = None
         try:
             self._supervisor = _start(
-                command, limits, environment=environment, stderr=stderr, channels=(read, write), folder=self._folder
+                command,
+                limits,
+                environment=environment,
+                stderr=stderr,
+                channels=(read, write),
+                folders=(self._folder, ""),
             )
         except BaseException:
             remove_folder(self._folder)
@@ -150,9 +162,9 @@ class Talk:
 
 @contextmanager
 def _supervising(
-    command: list[str], limits: Limits, *, environment: Mapping[str, str] | None, folder: str
+    command: list[str], limits: Limits, *, environment: Mapping[str, str] | None, folders: tuple[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    with _start(command, limits, environment=environment, folder=folder) as process:
+    with _start(command, limits, environment=environment, folders=folders) as process:
         _RUNNING.add(process)
         try:
             yield process
@@ -167,22 +179,22 @@ def _start(
     limits: Limits,
     *,
     environment: Mapping[str, str] | None,
-    folder: str,
+    folders: tuple[str, str],
     stderr: IO[bytes] | int | None = None,
     channels: tuple[int, ...] = (),
 ) -> subprocess.Popen[bytes]:
     """A supervisor, which ends the command where its standard input is closed: when this process ends.
 
-    folder   where the command has its temporary files
+    folders   where the command has its temporary files, and where this process waits for what it writes, "" for none
     """
-    told: dict[str, Any] = {**vars(limits), "channels": channels, "folder": folder}
+    told: dict[str, Any] = {**vars(limits), "channels": channels, "folder": folders[0], "waiting": folders[1]}
     return subprocess.Popen(  # noqa: S603 (a command of gradtwin's own)
         # with nothing from its surroundings: a module of a user may be called as one of Python's own
         [sys.executable, "-I", supervise.__file__, json.dumps(told), *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,
-        env={**(_make_environment() if environment is None else environment), "TMPDIR": folder},
+        env={**(_make_environment() if environment is None else environment), "TMPDIR": folders[0]},
         start_new_session=True,
         pass_fds=channels,
     )

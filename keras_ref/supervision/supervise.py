@@ -1,6 +1,7 @@
 """Run a command within limits, and leave nothing of it behind: the process between gradtwin and what it isolates.
 
-    python supervise.py LIMITS command …        LIMITS as JSON: {"seconds", "bytes", "output", "channels", "folder"}
+    python supervise.py LIMITS command …        LIMITS as JSON: {"seconds", "bytes", "output", "channels", "folder",
+                                                "waiting"}
 
 It is started in a session of its own, and so is the command: a signal to one does not reach the other. The command and
 all its descendants are killed when it ends, when a limit is passed, and when standard input is closed, which happens
@@ -11,7 +12,8 @@ elsewhere, those that leave the process group escape. One line of JSON on standa
 
 Channels are two files that this process was given, for the command's standard input and output: whoever started this
 process talks to the command through them. Its error stream is then that of this process, a file whose size counts. The
-folder is where the command has its temporary files; it is removed with whatever is in it.
+folder is where the command has its temporary files; it is removed with whatever is in it. So is the one in which the
+parent waits for what the command writes, where the parent has ended first.
 
 Only Python's own library is imported: this process has to be small and quick.
 """
@@ -40,6 +42,8 @@ INTERVAL = 0.1
 KEPT = 2**16
 #: the lines of /proc/PID/status on memory that is no file's
 RESIDENT = re.compile(r"^(RssAnon|RssShmem):\s+(\d+) kB$", re.MULTILINE)
+#: the limit of a command whose parent has ended
+ALONE = "its parent has ended"
 #: how a folder is opened, and nothing else
 OPENED = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 #: prctl(2): orphaned descendants become children of this process; the signal that a process gets when its parent ends
@@ -112,7 +116,7 @@ def _watch(process: subprocess.Popen[bytes], limits: Limits) -> tuple[str, str]:
             for key, _ in selector.select(INTERVAL):
                 chunk = os.read(key.fd, KEPT)
                 if not chunk and key.fileobj is sys.stdin:
-                    return "its parent has ended", ""
+                    return ALONE, ""
                 if not chunk:
                     selector.unregister(key.fileobj)
                 written += len(chunk)
@@ -336,9 +340,11 @@ def main() -> None:
         signal.signal(number, lambda *_: sys.exit(1))  # which kills the command on the way
     given, *command = sys.argv[1:]
     limits = json.loads(given)
-    channels, folder = limits.pop("channels", ()), limits.pop("folder", "")
+    channels, folder, waiting = (limits.pop(name, "") for name in ("channels", "folder", "waiting"))
     try:
         end = supervise(Limits(**limits), command, tuple(channels))
+        if end.limit == ALONE:
+            remove_folder(waiting)
         with suppress(OSError):
             print(json.dumps(vars(end)), flush=True)
             os.close(1)  # the parent need not wait for what follows

@@ -227,24 +227,32 @@ def test_a_subject_within_its_limits(name, monkeypatch):
 @pytest.mark.sampled
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP], ids=str)
-def test_a_parent_that_is_terminated_leaves_no_child(number):
-    program = f"import subprocess, sys, time\nsubprocess.Popen({SLEEPER})\ntime.sleep(600)"
+def test_a_parent_that_is_terminated_leaves_nothing(number, tmp_path):
+    """No process, and neither the folder of the command nor that in which the parent waits for what it writes."""
+    program = (
+        f"import subprocess, sys, tempfile, time\ntempfile.mkdtemp()\nsubprocess.Popen({SLEEPER})\ntime.sleep(600)"
+    )
     code = (
         # what started the tests may ignore the signal (nohup does), and a child inherits that
         f"import signal, sys\nsignal.signal({int(number)}, signal.SIG_DFL)\n"
         * (number != signal.SIGKILL)
-        + "import sys\nfrom keras_ref.supervision.processes import run_limited\n"
+        + "import sys\nfrom keras_ref.supervision.processes import making_folder, run_limited\n"
         "from keras_ref.supervision.supervise import Limits\n"
-        f"run_limited([sys.executable, '-c', {program!r}, {MARK!r}], Limits(seconds=600, bytes=0, output=2**20))"
+        f"command, limits = [sys.executable, '-c', {program!r}, {MARK!r}], Limits(seconds=600, bytes=0, output=2**20)\n"
+        "with making_folder() as folder: run_limited(command, limits, waiting=folder)"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code])
+    parent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(tmp_path)})
     until = time.monotonic() + 60
     while len(left_running()) < 2 and time.monotonic() < until:
         time.sleep(0.05)
-    assert len(left_running()) >= 2
+    assert len(left_running()) >= 2 and len(list(tmp_path.iterdir())) == 2
     parent.send_signal(number)
     parent.wait()
     assert nothing_is_left()
+    until = time.monotonic() + 60
+    while list(tmp_path.iterdir()) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_child_says_of_itself():
@@ -291,7 +299,7 @@ def test_limits_that_are_none(gradtwin, option, value, sentence):
 
 
 def test_loading_that_crashes_is_a_verdict(monkeypatch):
-    monkeypatch.setattr(isolation, "run_limited", lambda *_: End(status=-6, limit="", stderr=""))
+    monkeypatch.setattr(isolation, "run_limited", lambda *_, **__: End(status=-6, limit="", stderr=""))
     report = read_isolated_names(Invocation("check", ("shop:build",), "", {"isolate": True}), "shop:build")
     assert report.summary() == "shop:build: killed by SIGABRT"
 

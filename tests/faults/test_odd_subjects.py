@@ -4,14 +4,13 @@ end, and what is in the place of a report is no report.
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 
 import pytest
 from odd_subjects import ODD
-from test_isolation import LIMITS, MARK, SLEEPER, left_running, nothing_is_left
+from test_isolation import LIMITS, MARK, nothing_is_left
 
 from keras_ref.frontends.invocations import isolation
 from keras_ref.frontends.invocations.invocation import Invocation, make_document
@@ -60,31 +59,6 @@ def test_an_odd_subject(place, name, monkeypatch):
     else:
         assert said == f"shop:build: {how}"
     assert nothing_is_left()
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP], ids=str)
-def test_temporary_files_of_a_parent_that_is_terminated(place, number):
-    """The supervisor removes those of the command, whatever has become of the parent."""
-    program = (
-        f"import subprocess, sys, tempfile, time\ntempfile.mkdtemp()\nsubprocess.Popen({SLEEPER})\ntime.sleep(600)"
-    )
-    code = (
-        f"import signal\nif {int(number)} != signal.SIGKILL: signal.signal({int(number)}, signal.SIG_DFL)\n"
-        "import sys\nfrom keras_ref.supervision.processes import run_limited\n"
-        "from keras_ref.supervision.supervise import Limits\n"
-        f"run_limited([sys.executable, '-c', {program!r}, {MARK!r}], Limits(seconds=600, bytes=0, output=2**20))"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(place)})
-    until = time.monotonic() + 60
-    while len(left_running()) < 3 and time.monotonic() < until:  # the parent, the command and its child
-        time.sleep(0.05)
-    assert list(place.iterdir())
-    parent.send_signal(number)
-    parent.wait()
-    assert nothing_is_left()
-    until = time.monotonic() + 5
-    while list(place.iterdir()) and time.monotonic() < until:
-        time.sleep(0.05)
 
 
 # What is in the place of what was asked for ---------------------------------------------------------------------------

@@ -104,7 +104,7 @@ def run_isolated(target: str, script: str) -> int:
         file = Path(folder, "script.py")
         given = [word for word in sys.argv[1:] if word != "--isolate"]
         command = own_command("keras_ref", *given, "--script", str(file))
-        end = run_limited(command, Limits(seconds=ISOLATED, bytes=default_memory(), output=OUTPUT))
+        end = run_limited(command, Limits(seconds=ISOLATED, bytes=default_memory(), output=OUTPUT), waiting=folder)
         found = read_written(file)
     raise_refusal(end, folder)
     if end.limit or end.status not in (0, FINDING) or not found:

@@ -29,7 +29,7 @@ def run_isolated(invocation: Invocation, target: str) -> Report:
     with making_folder() as folder:
         path = Path(folder) / "report.json"
         argv = [*alone.without_isolation().argv(), "--json", str(path)]
-        end = run_limited(own_command("keras_ref", *argv), choose_limits(alone))
+        end = run_limited(own_command("keras_ref", *argv), choose_limits(alone), waiting=folder)
         written = read_document(path) if not end.limit and end.status in (0, 1) else None
     report = read_written_report(written, target)
     if report is not None:
@@ -47,7 +47,7 @@ def read_isolated_names(invocation: Invocation, target: str) -> list[str] | Repo
     with making_folder() as folder:
         path = Path(folder) / "names.json"
         command = own_command(variable_names.__name__, target, str(alone.value("seed")), str(path))
-        end = run_limited(command, choose_limits(alone))
+        end = run_limited(command, choose_limits(alone), waiting=folder)
         names = read_document(path) if not end.limit and end.status == 0 else None
     if isinstance(names, list) and all(isinstance(name, str) for name in names):
         return names
