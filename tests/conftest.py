@@ -4,6 +4,7 @@ import gc
 import importlib
 import os
 import pkgutil
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -72,6 +73,23 @@ def pytest_runtest_setup():
     keras.config.set_dtype_policy("float32")
     if "tf_keras" in sys.modules:
         sys.modules["tf_keras"].backend.set_floatx("float32")
+
+
+@pytest.fixture
+def own_temporary_files(tmp_path, monkeypatch):
+    """A folder for temporary files of this test alone, which is empty afterwards; nothing beside it has changed."""
+    kept, place = tmp_path / "kept", tmp_path / "place"
+    kept.mkdir(mode=0o750)
+    place.mkdir()
+    (kept / "file").write_text("mine")
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    monkeypatch.setenv("TMPDIR", str(place))
+    monkeypatch.setenv("GRADTWIN_KEPT", str(kept))
+    yield place
+    left = list(place.iterdir())
+    subprocess.run(["rm", "-rf", *left], check=True)  # pytest cannot remove folders of any depth
+    assert left == []
+    assert (list(kept.iterdir()), kept.stat().st_mode & 0o777) == ([kept / "file"], 0o750)
 
 
 @pytest.fixture(autouse=True)

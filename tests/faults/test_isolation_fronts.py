@@ -1,5 +1,5 @@
-"""The subjects of test_isolation.py wherever else gradtwin runs something in a process of its own: each front says how
-it ended, within the limits, and nothing of it is left running.
+"""The subjects of test_isolation.py and odd_subjects.py wherever else gradtwin runs something in a process of its own:
+each front says how it ended, within the limits. Nothing of it is left running, and none of its temporary files.
 
 Small programs stand in the place of the command. The default run takes three subjects for each front.
 """
@@ -14,6 +14,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from odd_subjects import ODD
 from test_isolation import FAULTS, LIMITS, MARK, nothing_is_left
 
 from keras_ref.coverage import processes as examples
@@ -36,7 +37,7 @@ MORE = {
     "writes what is no answer": ("os.write(1, b'\\x00' * 64); time.sleep(600)", {"seconds": 1}, None),
     "writes what looks like a result": ("print('{\"name\": 3}\\n{]'); os._exit(5)", {}, "ended with exit status 5"),
 }
-SUBJECTS = {**FAULTS, **MORE}
+SUBJECTS = {**FAULTS, **MORE, **ODD}
 SAMPLE = ("aborts", "forks twice, as a daemon does", "eats memory in a child")
 INVOCATION = Invocation("check", ("shop:build",), "", {"isolate": True})
 
@@ -84,6 +85,11 @@ def run_script(program, seconds):
 
 #: (front, subject) → how it ends there otherwise
 OTHERWISE = {
+    # its process goes on without the supervisor, and does not answer
+    **{
+        ("ask", f"kills its supervisor and {what}"): "must answer within 5 seconds"
+        for what in ("does not end with it", "leaves a daemon")
+    },
     # it reads what it is asked, as far as the first line
     ("ask", "asks"): "ended with exit status",
     # it writes 64 MiB to nobody
@@ -115,6 +121,7 @@ def endings(how):
             *("was stopped after 1 s without a result", "must answer within 1 seconds", "shop:build None"),
             *("stopped after the time limit of 1 s", "must leave its answers to gradtwin"),
             *("stopped after 30 s without a result", "stopped after 4 MiB of output"),
+            "stopped, for the process that supervises it",
         )
         return (how, *by_time) if how else by_time
     found = re.fullmatch(r"killed by (SIG\w+)|ended with exit status (\d+)", how)
@@ -147,6 +154,7 @@ def limited(monkeypatch):
     "name", [name if name in SAMPLE else pytest.param(name, marks=pytest.mark.slow) for name in SUBJECTS]
 )
 @pytest.mark.parametrize("front", FRONTS, ids=lambda front: front.__name__)
+@pytest.mark.usefixtures("own_temporary_files")
 def test_a_subject_in_every_front(front, name, monkeypatch, limited):
     code, limits, how = SUBJECTS[name]
     seconds = limits.get("seconds", LIMITS.seconds)

@@ -4,7 +4,6 @@ end, and what is in the place of a report is no report.
 
 import json
 import os
-import subprocess
 import sys
 import time
 
@@ -27,26 +26,9 @@ pytestmark = [
 INVOCATION = Invocation("check", ("shop:build",), "", {"isolate": True})
 
 
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A folder for temporary files of this test alone, which is empty afterwards; nothing beside it has changed."""
-    kept, place = tmp_path / "kept", tmp_path / "place"
-    kept.mkdir(mode=0o750)
-    place.mkdir()
-    (kept / "file").write_text("mine")
-    monkeypatch.setattr("tempfile.tempdir", str(place))
-    monkeypatch.setenv("TMPDIR", str(place))
-    monkeypatch.setenv("GRADTWIN_KEPT", str(kept))
-    monkeypatch.setenv("GRADTWIN_FAULT_MARK", MARK)
-    yield place
-    left = list(place.iterdir())
-    subprocess.run(["rm", "-rf", *left], check=True)  # pytest cannot remove folders of any depth
-    assert left == []
-    assert (list(kept.iterdir()), kept.stat().st_mode & 0o777) == ([kept / "file"], 0o750)
-
-
 @pytest.mark.parametrize("name", ODD)
-def test_an_odd_subject(place, name, monkeypatch):
+def test_an_odd_subject(own_temporary_files, name, monkeypatch):
+    monkeypatch.setenv("GRADTWIN_FAULT_MARK", MARK)
     code, limits, how = ODD[name]
     monkeypatch.setattr("keras_ref.supervision.processes.GRACE", 2.0)
     program = [sys.executable, "-c", f"import os, signal, subprocess, sys, time\n{code}", MARK]
@@ -92,7 +74,7 @@ DOCUMENTS = {
 
 
 @pytest.fixture
-def write_instead(place, monkeypatch):
+def write_instead(own_temporary_files, monkeypatch):
     """Let isolated commands write what a text says, or do what it says with the path."""
 
     def write(text):
@@ -133,7 +115,7 @@ def test_a_text_that_was_written(tmp_path):
     assert [read_written(tmp_path / name) for name in ("text", "link", "pipe", "none")] == [""] * 4
 
 
-def test_folders_of_any_depth_are_removed(place):
+def test_folders_of_any_depth_are_removed(own_temporary_files):
     """Deeper than Python's recursion, and than the longest path."""
     with making_folder() as folder:
         here = os.open(folder, os.O_RDONLY)
@@ -142,5 +124,5 @@ def test_folders_of_any_depth_are_removed(place):
             before, here = here, os.open("folder", os.O_RDONLY, dir_fd=here)
             os.close(before)
         os.close(here)
-    assert list(place.iterdir()) == []
+    assert list(own_temporary_files.iterdir()) == []
     remove_folder(folder)  # which is harmless where it is gone
