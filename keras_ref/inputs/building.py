@@ -25,8 +25,9 @@ def build_layer(layer: Any, arguments: CallArguments) -> None:
     x = Data(arguments.x).tensors(None).x
 
     def built(*given: Any, **keywords: Any) -> None:
-        # Keras builds a layer without calling it in no public way
-        spec = CallSpec(layer._call_signature, layer._call_context_args, given, keywords)  # noqa: SLF001
+        # Keras builds a layer without calling it in no public way; its first releases have no context arguments
+        context = [layer._call_context_args] if hasattr(layer, "_call_context_args") else []  # noqa: SLF001
+        spec = CallSpec(layer._call_signature, *context, given, keywords)  # noqa: SLF001
         with layer._open_name_scope():  # noqa: SLF001
             layer._maybe_build(spec)  # noqa: SLF001
         if not is_built(layer):  # a build() may leave the layers inside to the first call

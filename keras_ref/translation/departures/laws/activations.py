@@ -7,12 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from packaging.version import Version
 
 from keras_ref.translation.departures.laws.registry import instead, rounded, with_activation
 from scratch.activations import normalizing, piecewise, smooth
 from scratch.arrays import Array
 from scratch.layers.activations import LeakyReLU, ReLU
 from scratch.registry import get
+from scratch.releases import find_version
+
+#: whether tf.nn.gelu divides by √2, as it did before it took erfc, and multiplies with 1/√2
+_DIVIDES = Version(find_version("tensorflow") or "2.19") < Version("2.19")
 
 
 def _like(name: str, law: Any) -> Any:
@@ -22,18 +27,19 @@ def _like(name: str, law: Any) -> Any:
 
 
 def gelu(x: Array, *, approximate: bool = False) -> Array:
-    """gelu with its constant c = 1/√2 (approximate: √(2/π)) rounded to float32, c' = r · c.
+    """gelu with its constant c = 1/√2 (approximate: √(2/π)) rounded to float32, c' = r · c; TensorFlow 2.18 divides by
+    √2, rounded, in its place.
 
     x · Φ(r · x) = gelu(r · x) / r. The approximation has r in front of its cubic only; with y + a·y³ = r·(x + a·x³)
     it is x / y · gelu(y). Newton's method solves that from y = r·x, which is off by a share of the order of r - 1,
     below 2^-24: one step leaves its square, 2^-48, and the second one 2^-96, far below what float64 holds.
     """
     exact = math.sqrt(2 / math.pi) if approximate else math.sqrt(0.5)
-    ratio = rounded(exact) / exact
     if not approximate:
+        ratio = (1 / rounded(math.sqrt(2.0)) if _DIVIDES else rounded(exact)) / exact
         found: Array = smooth.gelu(ratio * x) / ratio
         return found
-    cubic = 0.044715
+    ratio, cubic = rounded(exact) / exact, 0.044715
     y = ratio * x
     for _ in range(2):
         y = y - (y + cubic * y**3 - ratio * (x + cubic * x**3)) / (1 + 3 * cubic * y**2)
