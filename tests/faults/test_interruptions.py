@@ -28,8 +28,8 @@ from keras_ref.minimisation.search import Search
 #: a generator of its own: the global one is part of what is compared
 DRAWN = random.Random()
 ERRORS = (KeyboardInterrupt, MemoryError)
-
-
+#: an interruption at a line that a weak reference's end runs is ignored by Python, which says so
+ENDS_IN_NOTHING = pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 #: how many of the first lines of a call the default run draws from
 LINES, DRAWN_LINES = 1000, 4
 
@@ -51,6 +51,7 @@ def test_an_interruption_at_some_lines_changes_nothing():
     assert changed() == []
 
 
+@ENDS_IN_NOTHING
 @pytest.mark.slow
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("name", SUBJECTS)
@@ -73,8 +74,7 @@ def list_parts():
             yield pytest.param(name, error, part, parts, id=f"{name}-{error.__name__}{number}")
 
 
-# an interruption at a line that a weak reference's end runs is ignored by Python, which says so
-@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
+@ENDS_IN_NOTHING
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "error", "part", "parts"), list(list_parts()))
 def test_an_interruption_at_any_line_changes_nothing(name, error, part, parts, record_property):
