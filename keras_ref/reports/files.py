@@ -193,7 +193,7 @@ def write(option: str, path: str, text: str) -> None:
     _refuse_input(option, path, is_script=re.match(KINDS["script"], text) is not None)
     try:
         if _is_replaced(Path(path)):
-            _replace(Path(path).resolve(), text)
+            _replace(_follow_links(path), text)
         else:
             with os.fdopen(_open_special(path), "w", encoding="utf-8") as file:
                 file.write(text)
@@ -351,11 +351,9 @@ def refuse_hidden_name(option: str, path: str) -> None:
 
 def _find_write_error(target: Path) -> int:
     """The number of the error that writing would raise, 0 for none. Raises: NO_PATH where there cannot be a file."""
-    place = target.resolve().parent  # of what a link names
-    if target.is_dir():
-        return errno.EISDIR
-    if not place.is_dir():
-        return errno.ENOENT
+    place = _follow_links(target).parent
+    if target.is_dir() or not place.is_dir():
+        return errno.EISDIR if target.is_dir() else errno.ENOENT
     if _is_mounted(target):
         raise OSError(errno.EBUSY, "it is mounted by itself, and no other file can be put into its place")
     if target.is_block_device() or target.is_socket():
@@ -363,6 +361,14 @@ def _find_write_error(target: Path) -> int:
     if target.exists() and not os.access(target, os.W_OK):
         return errno.EACCES
     return errno.EACCES if _is_replaced(target) and not os.access(place, os.W_OK) else 0
+
+
+def _follow_links(path: str | Path) -> Path:
+    """What a path leads to. Raises: RuntimeError for links in a circle, as Python's own resolve() did before 3.13."""
+    found = Path(path).resolve()
+    if found.is_symlink():
+        raise RuntimeError(f"Symlink loop from {str(found)!r}")
+    return found
 
 
 def _is_mounted(file: Path) -> bool:
