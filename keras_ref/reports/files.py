@@ -193,7 +193,7 @@ def write(option: str, path: str, text: str) -> None:
     _refuse_input(option, path, is_script=re.match(KINDS["script"], text) is not None)
     try:
         if _is_replaced(Path(path)):
-            _replace(_follow_links(path), text)
+            _replace(_find_place(path), text)
         else:
             with os.fdopen(_open_special(path), "w", encoding="utf-8") as file:
                 file.write(text)
@@ -351,7 +351,7 @@ def refuse_hidden_name(option: str, path: str) -> None:
 
 def _find_write_error(target: Path) -> int:
     """The number of the error that writing would raise, 0 for none. Raises: NO_PATH where there cannot be a file."""
-    place = _follow_links(target).parent
+    place = _find_place(target).parent
     if target.is_dir() or not place.is_dir():
         return errno.EISDIR if target.is_dir() else errno.ENOENT
     if _is_mounted(target):
@@ -363,7 +363,7 @@ def _find_write_error(target: Path) -> int:
     return errno.EACCES if _is_replaced(target) and not os.access(place, os.W_OK) else 0
 
 
-def _follow_links(path: str | Path) -> Path:
+def _find_place(path: str | Path) -> Path:
     """What a path leads to. Raises: RuntimeError for links in a circle, as Python's own resolve() did before 3.13."""
     found = Path(path).resolve()
     if found.is_symlink():
