@@ -17,7 +17,7 @@ from keras_ref.checks.gradients import check_gradients
 from keras_ref.translation import departures
 from keras_ref.translation.exceptions import mirrors
 from scratch import registry
-from scratch.axes import rank_for
+from scratch.axes import Axes, rank_for
 from scratch.calls import Call
 from scratch.differences import UNIT
 from scratch.layers.base import Layer, activate
@@ -205,3 +205,16 @@ def test_gradient_by_differences(name):
     assert all(v.verdict == "match" or (v.verdict == "departure" and excused) for v in report.verdicts), (
         report.explain()
     )
+
+
+@pytest.mark.parametrize(
+    ("axes", "legal"),
+    [
+        *((1, True), (-2, True), ((1, 2), True), ([1], True), (0, False), (-1, False), ((1, 0), False)),
+        *(((1, 1), False), ((), False), ("12", False), (True, False), (1.0, False), (None, False)),
+    ],
+)
+def test_which_axes_are_legal(axes, legal):
+    """A domain of axes excludes those that an operation leaves alone, the same one twice, and what is no integer."""
+    assert Axes(examples=(), but=(0, -1)).holds(axes) == legal
+    assert Axes(examples=(), but=(0, -1), many=False).holds(axes) == (legal and isinstance(axes, int))
